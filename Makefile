@@ -1,0 +1,107 @@
+# Creates the environments and runs the workflow in them. Everything else is Snakemake's: see Snakefile.
+#
+#   make figures               every figure and table, at the scale that config/config.yaml names
+#   make figures SCALE=tiny    the same at another scale
+#   make figures PYTHON=python3.12 ARGS="-n"
+
+# Which Python makes the environments; 3.11 or later.
+PYTHON ?= python3
+# Where torch's builds for CPUs are; `make figures TORCH_INDEX=` takes the build of the default index, for a GPU.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+# A scale other than that of config/config.yaml, and further arguments for Snakemake.
+SCALE ?=
+ARGS ?=
+# Arguments for pytest: files side by side on all cores.
+PYTEST_ARGS ?= -n auto --dist loadfile
+
+# The environments install again whenever a lock is newer than they are.
+LOCAL := .venv/.installed-local
+TEST := .venv/.installed-test
+VERL := .venv-verl/.installed-verl
+
+CONFIG = $(if $(SCALE),--config scale=$(SCALE))
+# Only errors: that an index lacks a package which another has is no news.
+PIP = -m pip --quiet --quiet --disable-pip-version-check install
+# A missing index costs two tries, not ten: torch may come from another place that pip knows.
+PIP_TORCH = $(PIP) $(if $(TORCH_INDEX),--retries 1 --extra-index-url $(TORCH_INDEX))
+IN_VENV = PATH="$(CURDIR)/.venv/bin:$$PATH"
+ONE_THREAD = OMP_NUM_THREADS=1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help env figures test test-verl lint clean
+
+help: ## List the targets.
+	@echo "make TARGET, where TARGET is one of"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+env: $(LOCAL) ## Create .venv from envs/local.txt, if it is missing or older than the lock.
+
+figures: $(LOCAL) ## Make every figure and table; about 25 minutes on two cores; continues if stopped.
+	@echo "Training, evaluating and drawing. At local scale this takes about 25 minutes on two cores; what needs no training is"
+	@echo "there in the first minute. It may be stopped at any time (Ctrl-C) and goes on where it was."
+	@$(IN_VENV) .venv/bin/snakemake --cores all $(CONFIG) $(ARGS) || { \
+		echo "Not finished: the reason is above, and in the log that it names. The same command goes on from here." >&2; \
+		echo "If the directory is said to be locked and no other Snakemake runs: .venv/bin/snakemake --unlock" >&2; \
+		exit 1; }
+	@.venv/bin/python -c 'import sys; from asymgrpo.config import load; study = load(".", {"scale": sys.argv[1] or None}); \
+		print(f"Figures: {study.figure_stem(str()).as_posix()}/  Tables: {study.table_stem(str()).as_posix()}/")' "$(SCALE)"
+
+test: $(TEST) ## Run all tests, a whole small workflow among them; only those against verl are left out.
+	@echo "Testing, the whole workflow at a tiny scale included; this takes a few minutes."
+	@$(IN_VENV) $(ONE_THREAD) .venv/bin/python -m pytest -m "not verl" $(PYTEST_ARGS)
+
+test-verl: $(VERL) ## Run the tests against verl, in an environment of their own (.venv-verl).
+	@.venv-verl/bin/python -c 'import verl' || { echo "verl cannot be imported: rm -r .venv-verl, and again" >&2; exit 1; }
+	@$(ONE_THREAD) .venv-verl/bin/python -m pytest -m verl
+
+lint: $(TEST) ## Check style, types and the workflow's own rules.
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	$(IN_VENV) .venv/bin/snakemake --lint
+	.venv/bin/snakefmt --check Snakefile workflow/rules
+
+clean: ## Remove the environments and caches; results/ and figures/ stay.
+	rm -rf .venv .venv-verl .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
+	find Snakefile src tests workflow -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The environments
+
+define CHECK_PYTHON
+	@command -v "$(PYTHON)" > /dev/null || { \
+		echo "There is no $(PYTHON). Install Python 3.11 or later, or name another: make PYTHON=python3.12" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "$(PYTHON) is $$("$(PYTHON)" -V 2>&1); 3.11 or later is needed. Name another: make PYTHON=python3.12" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2> /dev/null || { \
+		echo "$(PYTHON) cannot create environments, it has no venv (on Debian and Ubuntu: apt install python3-venv)" >&2; exit 1; }
+endef
+
+# Made anew if a creation was interrupted. The environment ignores itself for git.
+.venv/.created .venv-verl/.created:
+	$(CHECK_PYTHON)
+	@echo "Creating the environment $(@D) with $$("$(PYTHON)" -V) ..."
+	@"$(PYTHON)" -m venv --clear $(@D)
+	@echo '*' > $(@D)/.gitignore
+	@touch $@
+
+$(LOCAL): envs/local.txt pyproject.toml | .venv/.created
+	@echo "Installing PyTorch in .venv (200 MB, the first time) ..."
+	@.venv/bin/python $(PIP_TORCH) --constraint envs/local.txt torch
+	@echo "Installing what else envs/local.txt names, and this project ..."
+	@.venv/bin/python $(PIP) --requirement envs/local.txt
+	@.venv/bin/python $(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(TEST): envs/test.txt $(LOCAL)
+	@echo "Installing what tests need in .venv (envs/test.txt) ..."
+	@.venv/bin/python $(PIP) --requirement envs/test.txt
+	@touch $@
+
+$(VERL): envs/verl.txt envs/test.txt envs/local.txt pyproject.toml | .venv-verl/.created
+	@echo "Installing PyTorch in .venv-verl ..."
+	@.venv-verl/bin/python $(PIP_TORCH) --constraint envs/local.txt torch
+	@echo "Installing verl and what it needs (envs/verl.txt), about 2 GB; this takes a few minutes ..."
+	@.venv-verl/bin/python $(PIP) --requirement envs/verl.txt
+	@.venv-verl/bin/python $(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@

@@ -1,0 +1,5 @@
+"""``python -m asymgrpo``."""
+
+from asymgrpo.cli import main
+
+raise SystemExit(main())
