@@ -6,8 +6,9 @@
 
 # Which Python makes the environments; 3.11 or later.
 PYTHON ?= python3
-# Where torch's builds for CPUs are; `make figures TORCH_INDEX=` takes the build of the default index, for a GPU.
-TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+# On Linux pip's own torch is the build for GPUs, gigabytes large. The address of PyTorch's index of builds for CPUs (its
+# installation page has it) saves them: make figures TORCH_INDEX=...
+TORCH_INDEX ?=
 # A scale other than that of config/config.yaml, and further arguments for Snakemake.
 SCALE ?=
 ARGS ?=
@@ -22,8 +23,8 @@ VERL := .venv-verl/.installed-verl
 CONFIG = $(if $(SCALE),--config scale=$(SCALE))
 # Only errors: that an index lacks a package which another has is no news.
 PIP = -m pip --quiet --quiet --disable-pip-version-check install
-# A missing index costs two tries, not ten: torch may come from another place that pip knows.
-PIP_TORCH = $(PIP) $(if $(TORCH_INDEX),--retries 1 --extra-index-url $(TORCH_INDEX))
+# Only torch itself comes from its index. One that cannot be reached costs two short tries: pip may know another place.
+PIP_TORCH = $(PIP) --no-deps $(if $(TORCH_INDEX),--retries 1 --timeout 15 --extra-index-url $(TORCH_INDEX))
 IN_VENV = PATH="$(CURDIR)/.venv/bin:$$PATH"
 ONE_THREAD = OMP_NUM_THREADS=1
 
@@ -37,10 +38,10 @@ help: ## List the targets.
 
 env: $(LOCAL) ## Create .venv from envs/local.txt, if it is missing or older than the lock.
 
-figures: $(LOCAL) ## Make every figure and table; about 25 minutes on two cores; continues if stopped.
-	@echo "Training, evaluating and drawing. At local scale this takes about 25 minutes on two cores; what needs no training is"
+figures: $(LOCAL) ## Make every figure and table; about 20 minutes on two cores; continues if stopped.
+	@echo "Training, evaluating and drawing. At local scale this takes about 20 minutes on two cores; what needs no training is"
 	@echo "there in the first minute. It may be stopped at any time (Ctrl-C) and goes on where it was."
-	@$(IN_VENV) .venv/bin/snakemake --cores all $(CONFIG) $(ARGS) || { \
+	@$(IN_VENV) .venv/bin/snakemake --cores all --quiet rules reason host $(CONFIG) $(ARGS) || { \
 		echo "Not finished: the reason is above, and in the log that it names. The same command goes on from here." >&2; \
 		echo "If the directory is said to be locked and no other Snakemake runs: .venv/bin/snakemake --unlock" >&2; \
 		exit 1; }
@@ -60,7 +61,7 @@ lint: $(TEST) ## Check style, types and the workflow's own rules.
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	$(IN_VENV) .venv/bin/snakemake --lint
-	.venv/bin/snakefmt --check Snakefile workflow/rules
+	.venv/bin/snakefmt --check --line-length 120 Snakefile workflow/rules
 
 clean: ## Remove the environments and caches; results/ and figures/ stay.
 	rm -rf .venv .venv-verl .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
@@ -86,7 +87,7 @@ endef
 	@touch $@
 
 $(LOCAL): envs/local.txt pyproject.toml | .venv/.created
-	@echo "Installing PyTorch in .venv (200 MB, the first time) ..."
+	@echo "Installing PyTorch in .venv ..."
 	@.venv/bin/python $(PIP_TORCH) --constraint envs/local.txt torch
 	@echo "Installing what else envs/local.txt names, and this project ..."
 	@.venv/bin/python $(PIP) --requirement envs/local.txt

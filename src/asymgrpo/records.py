@@ -136,8 +136,17 @@ def write(path: str | Path, rows: Iterable[Mapping[str, Any]] | Mapping[str, Any
 
 
 def read(path: str | Path, schema: pa.Schema) -> pa.Table:
-    """Read a parquet file and check its columns against the schema; ValueError names the file and what differs."""
-    table = pq.read_table(path, memory_map=False)
+    """Read a parquet file and check its columns against the schema.
+
+    Raises:
+        ValueError: naming the file: it is missing, no parquet, or has other columns.
+    """
+    if not Path(path).is_file():
+        raise ValueError(f"{path}: no such file")
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ValueError(f"{path}: not a readable parquet file ({error})") from None
     if table.schema.names != schema.names:
         raise ValueError(f"{path}: expected the columns {schema.names}, found {table.schema.names}")
     return table

@@ -56,22 +56,35 @@ def load(directory: str | Path, device: str | torch.device = "cpu") -> Policy:
     for key, value in expected.items():
         if found.get(key) != value:
             raise ValueError(f"{directory}/config.json: {key}: expected {value!r}, found {found.get(key)!r}")
-    rope = found.get("rope_parameters") or found
-    policy = Policy(
-        PolicyConfig(
-            vocab_size=found["vocab_size"],
-            hidden_size=found["hidden_size"],
-            layers=found["num_hidden_layers"],
-            heads=found["num_attention_heads"],
-            kv_heads=found["num_key_value_heads"],
-            head_dim=found["head_dim"],
-            intermediate_size=found["intermediate_size"],
-            rope_theta=rope["rope_theta"],
-            max_positions=found["max_position_embeddings"],
-        )
-    )
-    policy.load_state_dict(_from_hugging_face(load_file(directory / "model.safetensors"), policy.config))
+    try:
+        policy = Policy(_policy_config(found))
+    except KeyError as error:
+        raise ValueError(f"{directory}/config.json: the key {error} is missing") from None
+    weights = directory / "model.safetensors"
+    if not weights.is_file():
+        raise ValueError(f"{weights}: no such file")
+    try:
+        policy.load_state_dict(_from_hugging_face(load_file(weights), policy.config))
+    except KeyError as error:
+        raise ValueError(f"{weights}: the weight {error} is missing") from None
+    except RuntimeError as error:  # what torch raises for other shapes than the config's; it names the weights
+        raise ValueError(f"{weights}: not of the shapes that config.json states: {error}") from None
     return policy.to(device)
+
+
+def _policy_config(found: dict[str, Any]) -> PolicyConfig:
+    rope = found.get("rope_parameters") or found
+    return PolicyConfig(
+        vocab_size=found["vocab_size"],
+        hidden_size=found["hidden_size"],
+        layers=found["num_hidden_layers"],
+        heads=found["num_attention_heads"],
+        kv_heads=found["num_key_value_heads"],
+        head_dim=found["head_dim"],
+        intermediate_size=found["intermediate_size"],
+        rope_theta=rope["rope_theta"],
+        max_positions=found["max_position_embeddings"],
+    )
 
 
 def to_hugging_face(policy: Policy) -> dict[str, Tensor]:

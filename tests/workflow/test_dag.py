@@ -1,0 +1,192 @@
+"""The whole DAG at the tiny scale, for real, and what a change makes it repeat."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from pathlib import Path
+
+import matplotlib.image
+import pandas as pd
+import pytest
+import yaml
+
+from asymgrpo import records
+from asymgrpo.config import load
+
+from .conftest import copy_workflow, snakemake
+from .jobs import planned
+
+pytestmark = pytest.mark.dag
+
+TINY = ("--config", "scale=tiny")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """A clone in which `snakemake` has made everything at the tiny scale."""
+    clone = copy_workflow(tmp_path_factory.mktemp("whole") / "clone")
+    result = snakemake(clone, *TINY)
+    assert result.returncode == 0, result.stdout + result.stderr
+    (clone / "console.txt").write_text(result.stdout + result.stderr)
+    return clone
+
+
+@pytest.fixture
+def clone(finished, tmp_path) -> Path:
+    """A copy of the finished clone to change; times are kept, since snakemake compares them."""
+    return Path(shutil.copytree(finished, tmp_path / "clone", copy_function=shutil.copy2))
+
+
+def digest(directory: Path) -> dict[str, str]:
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(directory.iterdir())
+        if path.is_file()
+    }
+
+
+def replace(path: Path, pattern: str, new: str) -> None:
+    changed, count = re.subn(pattern, new, path.read_text(), count=1, flags=re.MULTILINE)
+    assert count == 1, f"{pattern} not in {path}"
+    path.write_text(changed)
+
+
+def test_every_artefact_is_there(finished):
+    for name in ("fig1", "fig2", "fig3", "fig4", "prop1", "prop1_tabular", "prop2"):
+        for ending in ("pdf", "png", "csv", "md"):
+            assert (finished / f"figures/tiny/{name}.{ending}").stat().st_size > 100, name
+        assert matplotlib.image.imread(finished / f"figures/tiny/{name}.png").std() > 0.01  # not blank
+    for name in ("table1", "table2"):
+        for ending in ("csv", "md", "tex"):
+            assert (finished / f"results/tiny/tables/{name}.{ending}").stat().st_size > 100, name
+
+
+def test_every_run_has_its_files(finished):
+    study = load(finished, {"scale": "tiny"})
+    for run in study.runs():
+        place = study.runs_dir(run)
+        steps = records.read(place / "steps.parquet", records.STEPS)
+        assert steps["step"].to_pylist() == list(range(1, study.spec(run)["steps"] + 1))
+        record = yaml.safe_load((place / "run.yaml").read_text())
+        assert record["spec"]["estimator"] == study.spec(run)["estimator"]
+        assert {entry["provenance"] for entry in record["settings"].values()} <= {
+            "stated", "derived", "v1", "assumed", "inferred", "ours",
+        }  # fmt: skip
+        assert (place / "policy/last/model.safetensors").exists()
+        assert (place / "policy/best/config.json").exists()
+        assert not study.work_dir(run).exists()
+
+
+def test_console_shows_progress(finished):
+    console = (finished / "console.txt").read_text()
+    assert re.search(r"\d+ of \d+ steps \(\d+%\) done", console)
+    assert re.search(r"\d+ of \d+ trainings done", console)
+
+
+def test_reported_numbers_come_from_the_runs(finished):
+    """One cell of Table 2, recomputed from the scores."""
+    study = load(finished, {"scale": "tiny"})
+    table = pd.read_csv(finished / "results/tiny/tables/table2.csv")
+    text = (finished / "results/tiny/tables/table2.md").read_text()
+    correct = total = 0
+    for run in study.runs("table2"):
+        if run.backbone == study.primary and run.method == "grpo":
+            scores = records.read(study.evaluation_dir(run) / "countdown-3.scores.parquet", records.SCORES).to_pandas()
+            chosen = scores[(scores.decoding == "t0.4") & (scores.checkpoint == "last")]
+            correct, total = correct + int(chosen.correct.sum()), total + len(chosen)
+    rows = table[(table.backbone == study.primary) & (table.method == "grpo") & (table.benchmark == "countdown-3")]
+    assert total > 0
+    assert len(rows) > 0
+    assert "GRPO" in text
+    assert any(abs(value - 100 * correct / total) < 1e-6 or abs(value - correct / total) < 1e-6
+               for value in rows.select_dtypes("number").to_numpy().ravel())  # fmt: skip
+
+
+def test_run_twice_does_nothing(clone):
+    result = snakemake(clone, *TINY)
+    assert result.returncode == 0
+    assert "Nothing to be done" in result.stdout + result.stderr
+
+
+def test_figures_and_tables_are_the_same_bytes_again(clone):
+    before = digest(clone / "figures/tiny") | digest(clone / "results/tiny/tables")
+    shutil.rmtree(clone / "figures/tiny")
+    shutil.rmtree(clone / "results/tiny/tables")
+    result = snakemake(clone, *TINY)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert digest(clone / "figures/tiny") | digest(clone / "results/tiny/tables") == before
+
+
+def test_a_run_again_gives_the_same_bytes(clone):
+    place = clone / "results/tiny/runs/qwen3-160k/asymgrpo/seed-1"
+    before = {name: (place / name).read_bytes() for name in ("steps.parquet", "groups.parquet", "evaluations.parquet")}
+    shutil.rmtree(place)
+    target = "results/tiny/runs/qwen3-160k/asymgrpo/seed-1/steps.parquet"
+    result = snakemake(clone, target, *TINY)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert {name: (place / name).read_bytes() for name in before} == before
+
+
+def test_changing_a_method_repeats_only_what_depends_on_it(clone):
+    methods = yaml.safe_load((clone / "config/methods.yaml").read_text())
+    assert methods["methods"]["symmetric"]["estimator"]["beta_pos"]["value"] == 0.75
+    replace(clone / "config/methods.yaml", r"(^  symmetric:\n(?:.*\n)*?.*beta_pos: \{value: )0\.75", r"\g<1>0.8")
+    jobs = planned(snakemake(clone, "-n", *TINY))
+    retrained = {job.wildcards["method"] for job in jobs if job.rule == "train"}
+    assert "symmetric" in retrained
+    # a grid cell that was this method becomes one of its own
+    assert all(method == "symmetric" or method.startswith("grid-") for method in retrained)
+    drawn = {job.rule for job in jobs if job.rule.startswith(("draw_", "build_"))}
+    assert "build_table2" in drawn
+    assert not drawn & {"draw_fig1", "draw_fig2", "draw_fig3", "draw_prop2", "build_table1"}
+
+
+def test_changing_a_word_of_provenance_trains_nothing(clone):
+    replace(clone / "config/methods.yaml", r"provenance: v1", "provenance: stated")
+    jobs = planned(snakemake(clone, "-n", *TINY))
+    assert not [job for job in jobs if job.rule in ("train", "warm_start", "sample")]
+
+
+def test_changing_a_style_trains_nothing(clone):
+    style = clone / "src/asymgrpo/figures/style.py"
+    style.write_text(style.read_text() + "\n# another colour\n")
+    jobs = planned(snakemake(clone, "-n", *TINY))
+    assert {job.rule for job in jobs if job.rule != "all"} >= {"draw_fig1", "draw_fig2", "draw_fig4"}
+    assert all(job.rule.startswith("draw_") or job.rule == "all" for job in jobs)
+
+
+def test_another_seed_trains_only_that_seed(clone):
+    jobs = planned(snakemake(clone, "-n", "--config", "scale=tiny", "seeds=[1,2]"))
+    assert {job.wildcards["seed"] for job in jobs if job.rule == "train"} <= {"2"}
+    assert {"draw_fig2", "build_table2"} <= {job.rule for job in jobs}
+
+
+def test_a_damaged_run_is_one_clear_message(clone):
+    damaged = clone / "results/tiny/runs/qwen3-160k/grpo/seed-1/steps.parquet"
+    damaged.write_bytes(b"not parquet")
+    (clone / "figures/tiny/fig3.png").unlink()
+    result = snakemake(clone, "fig3", *TINY)
+    log = (clone / "results/tiny/logs/figures/fig3.log").read_text()
+    assert result.returncode != 0
+    assert str(Path("grpo/seed-1/steps.parquet")) in log
+    assert "Traceback" not in log
+    assert "fig3.log" in result.stdout + result.stderr
+
+
+def test_a_failing_run_does_not_stop_the_others(clone):
+    """What can be made is made, and the message names the log."""
+    study = load(clone, {"scale": "tiny"})
+    broken = study.warm_start_dir("qwen3-80k", 1) / "policy/config.json"
+    config = json.loads(broken.read_text())
+    broken.write_text(json.dumps(config | {"model_type": "llama"}))
+    targets = [f"results/tiny/runs/{b}/grpo/seed-9/steps.parquet" for b in ("qwen3-80k", "qwen3-160k")]
+    result = snakemake(clone, *targets, *TINY)
+    assert result.returncode != 0
+    assert (clone / targets[1]).exists()
+    assert not (clone / targets[0]).exists()
+    log = clone / "results/tiny/logs/train/qwen3-80k/grpo/seed-9.log"
+    assert "model_type: expected 'qwen3', found 'llama'" in log.read_text()
+    assert str(log.relative_to(clone)) in result.stdout + result.stderr

@@ -1,0 +1,30 @@
+# Figures: drawn from the runs' files; those that need none come first.
+
+
+def figure_rule_priority(name):
+    return 0 if run_files(name) else 100
+
+
+for _figure in FIGURES:
+
+    rule:
+        name:
+            f"draw_{_figure}"
+        input:
+            runs=run_files(_figure),
+            scores=score_files(_figure),
+            code=[f"src/asymgrpo/figures/{module}.py" for module in ("__init__", "style", _figure)],
+        output:
+            multiext(f"figures/{study.scale}/{_figure}", ".pdf", ".png", ".csv", ".md"),
+        log:
+            f"{RESULTS}/logs/figures/{_figure}.log",
+        priority: figure_rule_priority(_figure)
+        conda:
+            ENVIRONMENT
+        params:
+            shown=fixed(shown(_figure)),
+            name=_figure,
+            scale=study.scale,
+            seeds=",".join(map(str, study.seeds)),
+        shell:
+            "asymgrpo figure {params.name} --scale {params.scale} --seeds {params.seeds} > {log:q} 2>&1"

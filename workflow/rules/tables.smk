@@ -1,0 +1,24 @@
+# Tables: csv for machines, md for people, tex for papers.
+for _table in TABLES:
+
+    rule:
+        name:
+            f"build_{_table}"
+        input:
+            runs=run_files(_table),
+            scores=score_files(_table),
+            reported="config/reported/table2.csv" if _table == "table2" else [],
+            code=[f"src/asymgrpo/tables/{module}.py" for module in ("__init__", "render", _table)],
+        output:
+            multiext(f"{RESULTS}/tables/{_table}", ".csv", ".md", ".tex"),
+        log:
+            f"{RESULTS}/logs/tables/{_table}.log",
+        conda:
+            ENVIRONMENT
+        params:
+            shown=fixed(shown(_table)),
+            name=_table,
+            scale=study.scale,
+            seeds=",".join(map(str, study.seeds)),
+        shell:
+            "asymgrpo table {params.name} --scale {params.scale} --seeds {params.seeds} > {log:q} 2>&1"
