@@ -271,13 +271,21 @@ def test_a_config_passed_on_whole_blames_the_file_for_what_the_file_says(project
 
 def test_runs_of_the_local_scale(local):
     runs = local.runs()
-    assert len(runs) == len(set(runs)) == (20 + 13 + 12) * 2
-    assert Counter(run.backbone for run in runs) == {"qwen3-160k": 66, "qwen3-80k": 24}
-    assert len(local.grid()) == 16
+    assert len(runs) == len(set(runs)) == (20 + 6 + 12) * 2
+    assert Counter(run.backbone for run in runs) == {"qwen3-160k": 52, "qwen3-80k": 24}
+    assert len(local.grid()) == 9
     assert local.grid()[0.5, 0.5] == "grpo"
     assert local.grid()[0.75, 0.75] == "symmetric"
     assert local.grid()[0.9, 0.4] == "asymgrpo"
-    assert sum(method.grid_cell for method in local.methods.values()) == 13
+    assert sum(method.grid_cell for method in local.methods.values()) == 6
+
+
+def test_without_a_grid_of_its_own_a_scale_has_that_of_the_methods(project):
+    change(project, LOCAL, "grid", ABSENT)
+    study = load(project)
+    assert len(study.grid()) == 16
+    assert len(study.runs()) == (20 + 13 + 12) * 2
+    assert study.grid()[0.9, 0.4] == "asymgrpo"
 
 
 def test_runs_of_an_artefact(local):
@@ -515,6 +523,7 @@ def test_a_method_whose_clip_is_the_scales_own_is_the_same_method(project):
 
 def test_an_integer_exponent_is_the_same_exponent(project):
     change(project, METHODS, "methods symmetric estimator beta_pos value", 1)
+    change(project, LOCAL, "grid", ABSENT)
     change(project, METHODS, "grid beta_pos value", [1.0])
     change(project, METHODS, "grid beta_neg value", [0.75, 1])
     study = load(project)
@@ -579,7 +588,7 @@ def test_captions_admit_what_is_assumed(local):
     table2, fig4 = local.assumed("table2"), local.assumed("fig4")
     assert "beta+ and beta- of AsymGRPO (symmetric) = 0.75 (assumed)" in table2
     assert "upper clip of GRPO + Clip-higher and AsymGRPO + Clip-higher = 0.28 (assumed)" in table2
-    assert "grid of beta+ in {0.4, 0.5, 0.75, 0.9} and beta- in {0.25, 0.4, 0.5, 0.75} (assumed)" in fig4
+    assert "grid of beta+ in {0.5, 0.75, 0.9} and beta- in {0.4, 0.5, 0.75} (assumed)" in fig4
     assert "EMA factor = 0.9 (assumed)" in fig4
     assert "dual clip = 3 (assumed)" in table2
     assert "choice of methods: GRPO (assumed)" in local.assumed("table1")

@@ -53,6 +53,7 @@ def test_pass_at_1_is_average_at_k():
 
 def test_average_at_k():
     assert average_at_k([0, 4, 1], 4) == 5 / 12
+    assert average_at_k([0, 2, 1, 0], 4) == 3 / 16
     assert average_at_k(np.array([3], np.int8), 3) == 1.0
 
 

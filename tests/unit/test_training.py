@@ -70,7 +70,7 @@ def output(request, runs):
 # -- what a run writes ------------------------------------------------------------------------------------------------
 
 
-def test_a_run_directory_is_complete(output, run_values):
+def test_a_run_directory_is_complete(small, output, run_values):
     assert {path.name for path in output.iterdir()} == {
         "run.yaml",
         "steps.parquet",
@@ -88,7 +88,8 @@ def test_a_run_directory_is_complete(output, run_values):
     assert written["result"]["resumed_after_step"] is None
     assert written["environment"]["threads"] == 1
     values = json.loads(json.dumps(written["spec"]))
-    assert fingerprint(run_spec(values)) == written["fingerprint"]
+    inputs = (small.policy / "model.safetensors", small.problems, *small.benchmarks.values())
+    assert fingerprint(run_spec(values), *inputs) == written["fingerprint"]
     assert values["rollout"] == run_values()["rollout"]
 
 
@@ -119,7 +120,7 @@ def test_alpha_follows_from_the_groups(output):
     for row in steps.itertuples():
         g = groups[(groups.step == row.step) & (groups.correct > 0) & (groups.correct < 4)]
         p, gap = g.correct / 4, g.confidence_correct - g.confidence_wrong
-        assert row.alpha == pytest.approx((p * (1 - p) * gap * np.log(p / (1 - p))).mean(), rel=1e-9)
+        assert row.alpha == pytest.approx((p * (1 - p) * gap * np.log(p / (1 - p))).mean(), rel=1e-9, nan_ok=True)
 
 
 @pytest.mark.parametrize(
@@ -228,7 +229,17 @@ def test_another_seed_differs(runs):
     assert not merged.correct.equals(merged.correct_2)
 
 
-def test_a_step_has_random_numbers_of_its_own():
+def test_a_step_has_random_numbers_of_its_own(small, run_values, tmp_path, monkeypatch):
+    """The same prompts for the same policy, in another step or with another seed, get other rollouts."""
+    monkeypatch.setattr(local, "problems_of_step", lambda *_: torch.arange(12))
+    values = {"steps": 2, "optimiser": {"learning_rate": 0.0}}
+    drawn = [
+        rows(run(small, run_values(seed=seed, **values), tmp_path / str(seed)), "steps").entropy for seed in (1, 2)
+    ]
+    assert len({*drawn[0], *drawn[1]}) == 4
+
+
+def test_stream_seeds():
     keys = [("rollouts", 1, 1), ("rollouts", 1, 2), ("rollouts", 2, 1), ("prompts", 1, 1), ("rollouts", 11)]
     seeds = [stream_seed(*key) for key in keys]
     assert len(set(seeds)) == len(keys)
@@ -540,16 +551,16 @@ def same_files(one, other, names=DETERMINISTIC):
 
 
 def test_killed_at_random_moments(small, long_values, asymgrpo_process, tmp_path):
-    """kill -9, several times, in processes of their own; the reference is never killed, in this process."""
+    """kill -9 in processes of their own: soon after the first step, and twice soon after another checkpoint."""
     reference, directory = run(small, long_values, tmp_path / "whole"), tmp_path / "killed"
-    r, kills = random.Random(os.getpid()), 0
-    for _ in range(12):
+    progress, checkpoint = (directory / "work" / name for name in ("progress.json", "checkpoint.pt"))
+    moments, kills, r = [progress, checkpoint, checkpoint], 0, random.Random(os.getpid())
+    for _ in range(8):
+        before = time.time_ns()
         started = asymgrpo_process(arguments(small, long_values, directory))
-        progress = directory / "work" / "progress.json"
-        progress.unlink(missing_ok=True)
-        while kills < 3 and started.poll() is None:
-            if progress.exists():
-                time.sleep(r.uniform(0.0, 0.5))
+        while kills < len(moments) and started.poll() is None:
+            if written(moments[kills]) > before:
+                time.sleep(r.uniform(0.0, 0.1))
                 started.send_signal(signal.SIGKILL)
                 break
             time.sleep(0.005)
@@ -557,7 +568,6 @@ def test_killed_at_random_moments(small, long_values, asymgrpo_process, tmp_path
         if started.returncode == 0:
             break
         assert started.returncode == -signal.SIGKILL, err
-        assert not (directory / "run" / "run.yaml").exists() or not (directory / "work").exists()
         kills += 1
     assert kills >= 2
     assert "continuing after step" in out
@@ -569,6 +579,14 @@ def test_killed_at_random_moments(small, long_values, asymgrpo_process, tmp_path
     for which in ("last", "best"):
         same_files(reference / "policy" / which, directory / "run" / "policy" / which, ["model.safetensors"])
     assert not (directory / "work").exists()
+
+
+def written(path):
+    """When the file was written, in nanoseconds; 0 if it is not there."""
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 class Killed(BaseException):
@@ -644,7 +662,7 @@ def test_the_checkpoint_of_other_settings_is_not_resumed(small, run_values, runs
     stopped(small, run_values(optimiser={"learning_rate": 2e-3}), tmp_path, monkeypatch, after=4)
     capsys.readouterr()
     output = run(small, run_values(), tmp_path)
-    assert "made with other settings, starting anew" in capsys.readouterr().out
+    assert "made with other settings or inputs, starting anew" in capsys.readouterr().out
     assert result(output)["resumed_after_step"] is None
     same_files(runs["grpo"], output)
 

@@ -78,6 +78,19 @@ def test_the_same_spec_gives_the_same_weights_and_another_seed_others(whole, war
     assert (tmp_path / "other" / WEIGHTS).read_bytes() != (whole / WEIGHTS).read_bytes()
 
 
+def test_every_step_sees_new_problems(warm_start_values, tmp_path, monkeypatch):
+    seen = []
+
+    def watched(policy, prompts, responses):
+        seen.append(prompts)
+        return supervised_loss(policy, prompts, responses)
+
+    monkeypatch.setattr(module, "supervised_loss", watched)
+    warm_start(warm_start_spec(warm_start_values(steps=4)), tmp_path / "out", tmp_path / "work")
+    assert [len(prompts) for prompts in seen] == [32] * 4
+    assert all(not torch.equal(a, b) for i, a in enumerate(seen) for b in seen[:i])
+
+
 # Checkpoints are rare (every 200 steps); the process makes them every 7, and kills itself as SIGKILL would.
 PROCESS = """
 import json, os, signal, sys

@@ -97,6 +97,8 @@ def train(
     device = prepare(spec.device, spec.threads)
     training_prompts = read_prompts(problems).to(device)
     benchmark_prompts = {name: read_prompts(path).to(device) for name, path in benchmarks.items()}
+    if missing := [name for name in spec.evaluation.benchmarks if name not in benchmarks]:
+        raise ValueError(f"evaluation.benchmarks: {missing[0]}: expected its file among {sorted(benchmarks)}")
     if len(training_prompts) < spec.rollout.prompts_per_step:
         raise ValueError(
             f"{problems}: {len(training_prompts)} problems, but rollout.prompts_per_step is "
@@ -104,7 +106,8 @@ def train(
         )
     policy = huggingface.load(start_policy, device)
     state = State(policy, make_optimiser(policy, spec.optimiser))
-    checkpoint = Checkpoint(work, fingerprint(spec))
+    mark = fingerprint(spec, start_policy / "model.safetensors", problems, *benchmarks.values())
+    checkpoint = Checkpoint(work, mark)
     resumed_at = None
     if (dumped := checkpoint.load()) is not None:
         state.restore(dumped)
@@ -123,7 +126,7 @@ def train(
             checkpoint.save(state.dump())
         last = state.steps[-1]
         progress.step(state.step, reward=last["reward"], entropy=last["entropy"])
-    _write_run(spec, state, output, device, settings or {}, resumed_at)
+    _write_run(spec, state, output, device, settings or {}, resumed_at, mark)
     shutil.rmtree(work, ignore_errors=True)
 
 
@@ -382,6 +385,7 @@ def _write_run(
     device: torch.device,
     settings: Mapping[str, Any],
     resumed_at: int | None,
+    mark: str,
 ) -> None:
     save_policy(state.policy, output / "policy" / "last")
     last = {key: value.clone() for key, value in state.policy.state_dict().items()}
@@ -397,7 +401,7 @@ def _write_run(
         output / "run.yaml",
         {
             "spec": asdict(spec),
-            "fingerprint": fingerprint(spec),
+            "fingerprint": mark,
             "settings": dict(settings),
             "environment": environment(device, spec.threads),
             "result": {

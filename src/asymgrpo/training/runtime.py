@@ -49,7 +49,7 @@ class Clock:
 
 
 class Checkpoint:
-    """One file to resume from, replaced atomically; it belongs to one spec, named by its fingerprint."""
+    """One file to resume from, replaced atomically; it belongs to one spec and its inputs, by their fingerprint."""
 
     def __init__(self, directory: Path, fingerprint: str) -> None:
         self.path = directory / "checkpoint.pt"
@@ -71,7 +71,7 @@ class Checkpoint:
             return None
         state = torch.load(self.path, weights_only=True, map_location="cpu")
         if state["fingerprint"] != self.fingerprint:
-            print(f"{self.path}: made with other settings, starting anew", flush=True)
+            print(f"{self.path}: made with other settings or inputs, starting anew", flush=True)
             return None
         return state
 

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from asymgrpo.training.loss import LossSettings
@@ -48,6 +49,13 @@ class EvaluationSettings:
     benchmarks: tuple[str, ...]
     select_on: str
     """The best policy is the earliest with the highest accuracy on this benchmark (the paper: MATH-500, a test set)."""
+
+    def __post_init__(self) -> None:
+        """Reject a choice that no evaluation could make."""
+        if self.select_on not in self.benchmarks:
+            raise ValueError(
+                f"evaluation.select_on: expected one of {', '.join(self.benchmarks)}, found {self.select_on!r}"
+            )
 
 
 @dataclass(frozen=True)
@@ -107,10 +115,12 @@ def warm_start_spec(values: Mapping[str, Any]) -> WarmStartSpec:
     return dataclasses.replace(spec, shares={int(n): float(share) for n, share in spec.shares.items()})
 
 
-def fingerprint(spec: RunSpec | WarmStartSpec) -> str:
-    """A short hash of all values: a checkpoint of another spec is not resumed."""
-    text = json.dumps(dataclasses.asdict(spec), sort_keys=True)
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+def fingerprint(spec: RunSpec | WarmStartSpec, *inputs: Path) -> str:
+    """A short hash of all values and of the input files' contents: what a checkpoint must agree with to be resumed."""
+    hashed = hashlib.blake2b(json.dumps(dataclasses.asdict(spec), sort_keys=True).encode(), digest_size=8)
+    for path in inputs:
+        hashed.update(path.read_bytes())
+    return hashed.hexdigest()
 
 
 def stream_seed(*key: str | int) -> int:
