@@ -138,7 +138,8 @@ def _provenance(root: Path, scale: str, run: Run) -> Mapping[str, Any]:
     """
     try:
         return load(root, {"scale": scale}).provenance(run)
-    except ConfigError:
+    except ConfigError as error:
+        print(f"run.yaml will not say where settings come from: {error}", flush=True)
         return {}
 
 

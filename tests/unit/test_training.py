@@ -536,7 +536,7 @@ def test_the_start_policy_is_never_the_best(small, run_values, tmp_path):
 
 @pytest.fixture(scope="module")
 def long_values(run_values):
-    return run_values(steps=80, checkpoint_every=7, evaluation={"every": 20})
+    return run_values(steps=56, checkpoint_every=5, evaluation={"every": 20})
 
 
 def arguments(small, values, directory):
@@ -574,7 +574,7 @@ def test_killed_at_random_moments(small, long_values, asymgrpo_process, tmp_path
     same_files(reference, directory / "run")
     resumed = result(directory / "run")["resumed_after_step"]
     assert resumed > 0
-    assert resumed % 7 == 0 or resumed == 80
+    assert resumed % 5 == 0 or resumed == 56
     assert result(reference)["resumed_after_step"] is None
     for which in ("last", "best"):
         same_files(reference / "policy" / which, directory / "run" / "policy" / which, ["model.safetensors"])
@@ -767,18 +767,16 @@ def test_progress_is_told(tmp_path, capsys):
 
 
 def test_it_learns_and_with_rewards_upside_down_it_does_not(small, run_values, tmp_path, monkeypatch):
-    values = run_values(
-        steps=25,
-        evaluation={"every": 25},
-        rollout={"prompts_per_step": 32, "prompts_per_minibatch": 8, "group_size": 8},
-        optimiser={"learning_rate": 1e-3},
-    )
-    learned = rows(run(small, values, tmp_path / "learned"), "steps")
+    settings = {
+        "rollout": {"prompts_per_step": 32, "prompts_per_minibatch": 8, "group_size": 16},
+        "optimiser": {"learning_rate": 6e-4},
+    }
+    learned = rows(run(small, run_values(steps=20, **settings), tmp_path / "learned"), "steps")
     score = local.score
     monkeypatch.setattr(local, "score", lambda rollouts: 1 - score(rollouts))
-    upside_down = rows(run(small, values, tmp_path / "upside down"), "steps")
+    upside_down = rows(run(small, run_values(steps=6, **settings), tmp_path / "upside down"), "steps")
     start = learned.reward[0]
     assert upside_down.reward[0] == pytest.approx(1 - start)
-    assert 0.05 < start < 0.7
-    assert learned.reward[-3:].mean() > start + 0.15
-    assert (1 - upside_down.reward)[-3:].mean() < start - 0.05
+    assert 0.05 < start < 0.6
+    assert learned.reward[-3:].mean() > start + 0.1  # about 0.23 more; the standard error is 0.01
+    assert 1 - upside_down.reward[5] < start / 2

@@ -185,7 +185,8 @@ def training_problems(count: int, share_of_3: float, seed: int) -> list[Problem]
     wanted[4] = count - wanted[3]
     chosen: list[Problem] = []
     for numbers, many in wanted.items():
-        pool = [p for p in _all_problems(numbers) if not _is_held_out(p)]
+        everything = _all_problems(numbers)
+        pool = [p for p, kept in zip(everything, _are_held_out(everything), strict=True) if not kept]
         if many > len(pool):
             raise ValueError(f"{many} training problems of {numbers} numbers were asked for, there are {len(pool)}")
         chosen += [pool[i] for i in rng.choice(len(pool), many, replace=False)]
@@ -215,7 +216,8 @@ def benchmark_problems(
         return not (needs_multiplication and plain) and (max_solutions is None or all_ <= max_solutions)
 
     if one_number_from is None:
-        pool = [p for p in _all_problems(numbers) if _is_held_out(p) and suits(p)]
+        everything = _all_problems(numbers)
+        pool = [p for p, kept in zip(everything, _are_held_out(everything), strict=True) if kept and suits(p)]
     else:
         low, high = one_number_from
         found: set[Problem] = set()
@@ -225,7 +227,7 @@ def benchmark_problems(
             small = rng.integers(TRAINED_NUMBERS.start, TRAINED_NUMBERS.stop, numbers - 1)
             chosen = tuple(sorted((*map(int, small), int(rng.integers(low, high + 1)))))
             problem = Problem(chosen, int(rng.choice(sorted(solutions(chosen)))))
-            if _is_held_out(problem) and suits(problem):
+            if _are_held_out([problem])[0] and suits(problem):
                 found.add(problem)
         pool = sorted(found, key=lambda p: (p.numbers, p.target))
     if count > len(pool):
@@ -245,9 +247,9 @@ def _all_problems(numbers: int) -> list[Problem]:
     return [Problem(n, t) for n in ascending(numbers, TRAINED_NUMBERS.start) for t in sorted(solutions(n))]
 
 
-def _is_held_out(problem: Problem) -> bool:
-    padded = [0] * (SLOTS - len(problem.numbers)) + list(problem.numbers)
-    return bool(held_out(np.array([padded]), np.array([problem.target]))[0])
+def _are_held_out(problems: Sequence[Problem]) -> NDArray[np.bool_]:
+    padded = [[0] * (SLOTS - len(p.numbers)) + list(p.numbers) for p in problems]
+    return held_out(np.array(padded), np.array([p.target for p in problems]))
 
 
 _INDEX = {word: index for index, word in enumerate(VOCABULARY)}
