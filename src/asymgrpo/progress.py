@@ -10,7 +10,7 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -29,6 +29,8 @@ class Job:
     """Where it tells its progress while it runs."""
     steps: int
     """Training steps."""
+    warm_start: bool = False
+    """Its steps cost another time than a run's, so the time left does not count them."""
 
 
 class Watcher:
@@ -50,17 +52,18 @@ class Watcher:
         """The line that would be told now."""
         running = {job: state for job in self.jobs if (state := _read(job.work)) is not None}
         finished = [job for job in self.jobs if job not in running and job.record.exists()]
-        total = sum(job.steps for job in self.jobs)
-        done = sum(job.steps for job in finished) + sum(int(state["step"]) for state in running.values())
+        runs = [job for job in self.jobs if not job.warm_start]
+        total = sum(job.steps for job in runs)
+        done = sum(int(running[job]["step"]) if job in running else job.steps * (job in finished) for job in runs)
         parts = [f"{len(finished)} of {len(self.jobs)} trainings done"]
         if running:
             names = [f"{state['name']} {state['step']}/{state['steps']}" for state in running.values()]
             more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
             parts.append("now " + ", ".join(names[:SHOWN]) + more)
-        parts.append(self._left(done, total, running))
+        parts.append(self._left(done, total))
         return f"[{_clock(time.monotonic() - self.started)}] " + "; ".join(part for part in parts if part)
 
-    def _left(self, done: int, total: int, running: Mapping[Job, Mapping[str, Any]]) -> str:
+    def _left(self, done: int, total: int) -> str:
         now = time.monotonic()
         if self._first is None:
             if done == 0:

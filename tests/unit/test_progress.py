@@ -53,6 +53,21 @@ def test_time_left_follows_the_measured_rate(jobs, monkeypatch):
     assert "about 6:40 of training left" in watcher.line()
 
 
+def test_warm_starts_are_named_but_do_not_count_for_the_time_left(jobs, monkeypatch, tmp_path):
+    clock = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    start = Job(tmp_path / "start/run.yaml", tmp_path / "work-start", 1500, warm_start=True)
+    watcher = Watcher([start, *jobs])
+    warm, run = Progress("warm start", 1500, start.work), Progress("run", 80, jobs[0].work)
+    warm.step(10)
+    run.step(10)
+    assert "0 of 4 trainings done; now warm start 10/1500, run 10/80" in watcher.line()
+    clock[0] += 60
+    warm.step(900)
+    run.step(40)
+    assert "about 6:40 of training left" in watcher.line()
+
+
 def test_many_running_jobs_are_summed_up(tmp_path):
     jobs = [Job(tmp_path / f"{n}.yaml", tmp_path / f"work-{n}", 10) for n in range(9)]
     for n, job in enumerate(jobs):

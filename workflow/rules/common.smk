@@ -101,7 +101,12 @@ def shown(name):
 def training_jobs(dag):
     """What the console's line on progress and time left is about."""
     return [
-        progress.Job(Path(job.output.record), Path(job.params.work), json.loads(job.params.spec)["steps"])
+        progress.Job(
+            Path(job.output.record),
+            Path(job.params.work),
+            json.loads(job.params.spec)["steps"],
+            warm_start=job.rule.name == "warm_start",
+        )
         for job in dag.needrun_jobs()
         if job.rule.name in ("warm_start", "train")
     ]
