@@ -94,7 +94,7 @@ def _by_name(paths: Sequence[Path]) -> dict[str, Path]:
 def _plan(chosen: argparse.Namespace) -> None:
     study = _study(chosen)
     runs = study.runs(*chosen.artefacts)
-    done = [run for run in runs if (study.runs_dir(run) / "run.yaml").exists()]
+    done = {run for run in runs if (study.runs_dir(run) / "run.yaml").exists()}
     for run in runs:
         print(f"{'done   ' if run in done else 'missing'}  {study.runs_dir(run)}")
     steps = study.settings["training"]["steps"]

@@ -76,13 +76,13 @@ def sample_benchmarks(
             print(f"{target}: there already", flush=True)
             continue
         problems = records.read(path, records.BENCHMARK)
+        prompts, ids = problems["prompt"].to_pylist(), problems["problem_id"].to_pylist()
         rows: list[dict[str, Any]] = []
         for name, decoding in decodings.items():
             for checkpoint in decoding.checkpoints:
                 if checkpoint in loaded:
                     stream = stream_seed("evaluation", seed, benchmark, name)
-                    found = _responses(loaded[checkpoint], problems["prompt"].to_pylist(), decoding, max_tokens, stream)
-                    ids = problems["problem_id"].to_pylist()
+                    found = _responses(loaded[checkpoint], prompts, decoding, max_tokens, stream)
                     rows += [
                         {"checkpoint": checkpoint, "decoding": name, "problem_id": ids[problem], **row}
                         for problem, row in found

@@ -15,7 +15,7 @@ Where it is arranged differently, and why:
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -50,10 +50,6 @@ class PolicyConfig:
             raise ValueError(f"heads ({self.heads}) must be a multiple of kv_heads ({self.kv_heads})")
         if self.head_dim % 2:
             raise ValueError(f"head_dim must be even for rotary embeddings, found {self.head_dim}")
-
-    def as_dict(self) -> dict[str, int | float]:
-        """Plain fields, for run.yaml and checkpoints."""
-        return asdict(self)
 
 
 class Layer(nn.Module):

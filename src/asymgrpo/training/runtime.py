@@ -75,10 +75,6 @@ class Checkpoint:
             return None
         return state
 
-    def remove(self) -> None:
-        """Delete the file, once the run's own files are written."""
-        self.path.unlink(missing_ok=True)
-
 
 class Progress:
     """Tells how far a process is: a line in its log now and then, and progress.json for who watches many runs."""
