@@ -48,13 +48,15 @@ figures: $(LOCAL) ## Make every figure and table; about 22 minutes on two cores;
 	@.venv/bin/python -c 'import sys; from asymgrpo.config import load; study = load(".", {"scale": sys.argv[1] or None}); \
 		print(f"Figures: {study.figure_stem(str()).as_posix()}/  Tables: {study.table_stem(str()).as_posix()}/")' "$(SCALE)"
 
-test: $(TEST) ## Run all tests, a whole small workflow among them; only those against verl are left out.
+test: $(TEST) ## Run all tests, a whole small workflow among them; only those with verl and vLLM are left out.
 	@echo "Testing, the whole workflow at a tiny scale included; this takes a few minutes."
 	@$(IN_VENV) $(ONE_THREAD) .venv/bin/python -m pytest -m "not verl" $(PYTEST_ARGS)
 
-test-verl: $(VERL) ## Run the tests against verl, in an environment of their own (.venv-verl).
-	@.venv-verl/bin/python -c 'import verl' || { echo "verl cannot be imported: rm -r .venv-verl, and again" >&2; exit 1; }
-	@$(ONE_THREAD) .venv-verl/bin/python -m pytest -m verl
+test-verl: $(VERL) ## Run the tests with verl and vLLM on a CPU, the smoke scale among them, in .venv-verl.
+	@.venv-verl/bin/python -c 'import verl, vllm' || { \
+		echo "verl or vLLM cannot be imported: rm -r .venv-verl, and again" >&2; exit 1; }
+	@echo "Testing with verl and vLLM, the whole workflow at the smoke scale included; this takes about half an hour."
+	@PATH="$(CURDIR)/.venv-verl/bin:$$PATH" $(ONE_THREAD) .venv-verl/bin/python -m pytest -m verl
 
 lint: $(TEST) ## Check style, types and the workflow's own rules.
 	.venv/bin/ruff check .
@@ -99,10 +101,11 @@ $(TEST): envs/test.txt $(LOCAL)
 	@.venv/bin/python $(PIP) --requirement envs/test.txt
 	@touch $@
 
-$(VERL): envs/verl.txt envs/test.txt envs/local.txt pyproject.toml | .venv-verl/.created
+# A complete lock of two packages that pin each other's dependencies apart: pip installs it as it is.
+$(VERL): envs/verl-cpu.txt pyproject.toml | .venv-verl/.created
 	@echo "Installing PyTorch in .venv-verl ..."
-	@.venv-verl/bin/python $(PIP_TORCH) --constraint envs/local.txt torch
-	@echo "Installing verl and what it needs (envs/verl.txt), about 2 GB; this takes a few minutes ..."
-	@.venv-verl/bin/python $(PIP) --requirement envs/verl.txt
+	@.venv-verl/bin/python $(PIP_TORCH) --constraint envs/verl-cpu.txt torch
+	@echo "Installing verl, vLLM and what they need (envs/verl-cpu.txt), about 3 GB; this takes a few minutes ..."
+	@.venv-verl/bin/python $(PIP) --no-deps --requirement envs/verl-cpu.txt
 	@.venv-verl/bin/python $(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
