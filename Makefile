@@ -48,9 +48,9 @@ figures: $(LOCAL) ## Make every figure and table; about 22 minutes on two cores;
 	@.venv/bin/python -c 'import sys; from asymgrpo.config import load; study = load(".", {"scale": sys.argv[1] or None}); \
 		print(f"Figures: {study.figure_stem(str()).as_posix()}/  Tables: {study.table_stem(str()).as_posix()}/")' "$(SCALE)"
 
-test: $(TEST) ## Run all tests, a whole small workflow among them; only those with verl and vLLM are left out.
+test: $(TEST) ## Run all tests, a whole small workflow among them; only those with verl, vLLM or Slurm are left out.
 	@echo "Testing, the whole workflow at a tiny scale included; this takes a few minutes."
-	@$(IN_VENV) $(ONE_THREAD) .venv/bin/python -m pytest -m "not verl" $(PYTEST_ARGS)
+	@$(IN_VENV) $(ONE_THREAD) .venv/bin/python -m pytest -m "not verl and not slurm" $(PYTEST_ARGS)
 
 test-verl: $(VERL) ## Run the tests with verl and vLLM on a CPU, the smoke scale among them, in .venv-verl.
 	@.venv-verl/bin/python -c 'import verl, vllm' || { \

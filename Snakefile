@@ -3,7 +3,7 @@
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
-from asymgrpo import progress
+from asymgrpo import progress, slurm
 from asymgrpo.config import ConfigError, Run, load
 
 min_version("9.0")
@@ -17,6 +17,10 @@ try:
 except ConfigError as error:
     raise WorkflowError(f"Nothing was run. {error}") from None
 
+if workflow.remote_exec:
+    # on a compute node, which has no internet: what is needed has been fetched, and nothing may wait for the hub
+    os.environ.update(HF_HUB_OFFLINE="1")
+
 
 include: "workflow/rules/common.smk"
 
@@ -25,6 +29,7 @@ rule all:
     default_target: True
     input:
         [target for name in study.artefacts for target in targets(name)],
+        study.overlap_file().as_posix() if study.runs() else [],
 
 
 include: "workflow/rules/targets.smk"
@@ -33,14 +38,24 @@ include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/tables.smk"
+include: "workflow/rules/ablations.smk"
+
+
+if study.agreement:
+
+    include: "workflow/rules/agreement.smk"
 
 
 onstart:
+    if workflow.executor_plugin.name == "slurm":
+        asked = slurm.requests(workflow.dag.needrun_jobs())
+        if refused := slurm.refusals(asked, workflow.executor_settings, study.scale):
+            raise WorkflowError("Nothing was submitted.", *refused)
     progress.Watcher(training_jobs(workflow.dag)).start()
 
 
 onerror:
+    scheduler = workflow.scheduler
     print(
-        "Some jobs failed; what is there is kept, and the same command continues. Their logs are named above.",
-        file=sys.stderr,
+        slurm.report(scheduler.failed, len(scheduler.remaining_jobs), workflow.executor_settings), file=sys.stderr
     )

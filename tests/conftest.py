@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -18,6 +18,7 @@ import torch
 from asymgrpo import records
 from asymgrpo.policy.model import Policy, PolicyConfig
 from asymgrpo.tasks import countdown
+from asymgrpo.tasks.problems import as_messages
 from asymgrpo.training.local import save_policy
 from asymgrpo.training.warm_start import supervised_loss
 
@@ -53,6 +54,7 @@ RUN = {
         "prompts_per_minibatch": 5,
         "epochs": 1,
         "temperature": 1.0,
+        "max_prompt_tokens": 6,
         "max_response_tokens": 13,
     },
     "steps": 5,
@@ -61,6 +63,8 @@ RUN = {
     "device": "cpu",
     "threads": 1,
     "warm_start_seed": 1,
+    "start": {},
+    "verl": {},
 }
 
 WARM_START = {
@@ -107,12 +111,15 @@ def one_thread():
 
 @pytest.fixture(scope="session")
 def small(tmp_path_factory) -> Small:
-    root = tmp_path_factory.mktemp("small")
+    return train_small(tmp_path_factory.mktemp("small"), POLICY)
+
+
+def train_small(root, config) -> Small:
     arrays = countdown.random_solutions(np.random.default_rng(0), 40, {3: 0.75, 4: 0.25})
     _, first = np.unique(arrays[0], axis=0, return_index=True)
     first = np.random.default_rng(1).permutation(first)[:32]
     prompts, responses = (torch.from_numpy(array[first]) for array in arrays)
-    policy = Policy(POLICY)
+    policy = Policy(config)
     policy.initialise(torch.Generator().manual_seed(0))
     optimiser = torch.optim.Adam(policy.parameters(), lr=1e-2)
     for _ in range(200):
@@ -135,16 +142,19 @@ def small(tmp_path_factory) -> Small:
     return Small(root / "policy", prompts, root / "train.parquet", benchmarks)
 
 
-def benchmark_row(prompt: list[int]) -> dict[str, str]:
+def benchmark_row(prompt: list[int]) -> dict[str, Any]:
     """A problem of a file, from its prompt's tokens."""
     words = countdown.to_text(prompt).split()
     return {
         "problem_id": f"{'-'.join(word for word in words[:-2] if word != '_')}={words[-2]}",
-        "prompt": " ".join(words),
+        "prompt": as_messages(" ".join(words)),
         "ground_truth": words[-2],
         "answer_type": "countdown",
+        "unit": "",
+        "tolerance": None,
         "source": "a test",
         "revision": "1",
+        "checksum": "",
     }
 
 

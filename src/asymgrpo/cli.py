@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,15 +14,19 @@ from asymgrpo.config import ConfigError, Run, Study, load
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; 1 and a line on standard error for bad input."""
+    """Run one command; 1 and a line on standard error for bad input, 1 if the doctor found something."""
     parser = _parser()
     chosen = parser.parse_args(arguments)
     try:
-        chosen.run(chosen)
+        failed = chosen.run(chosen)
+        sys.stdout.flush()
+        return int(failed or 0)
+    except BrokenPipeError:  # whoever reads has seen enough, as in `asymgrpo status | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (ConfigError, ValueError) as error:
         print(f"asymgrpo {chosen.command}: {error}", file=sys.stderr)
         return 1
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -33,14 +38,48 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(run=run)
         return added
 
-    c = command("plan", _plan, "List the runs that artefacts need, and which of them are there.")
+    c = command("plan", _plan, "Say what artefacts need: runs, hours, wall-clock time, disk; and what of it is there.")
     _study_options(c)
     c.add_argument("artefacts", nargs="*", help="fig1 ... table2; default: all")
+    c.add_argument("--nodes", type=int, default=1, help="machines that runs are spread over; default: 1")
+    form = c.add_mutually_exclusive_group()
+    form.add_argument("--runs", action="store_true", help="list every run instead, and whether it is done")
+    form.add_argument("--json", action="store_true", help="the same numbers for machines")
+
+    c = command("status", _status, "Say of every run whether it is done, running, resumable, stale or missing.")
+    _study_options(c)
+    c.add_argument("artefacts", nargs="*", help="fig1 ... table2; default: all")
+    form = c.add_mutually_exclusive_group()
+    form.add_argument("--runs", action="store_true", help="a line for each, also for start policies and evaluations")
+    form.add_argument("--json", action="store_true", help="the same for machines")
+
+    c = command("show", _show, "Print a table, or what is known of one run.")
+    _study_options(c)
+    c.add_argument("what", help="table1, table2, evaluation; or run")
+    c.add_argument("path", nargs="?", help="of a run: its directory, or backbone/method/seed-n")
+
+    c = command("compare", _compare, "Say how runs differ: in settings, and in results, paired by seed.")
+    c.add_argument("runs", nargs="+", metavar="RUN", help="directories of runs, or of methods with all seeds")
+
+    c = command("doctor", _doctor, "Check all that training needs; exit status 1 if something is not ok.")
+    _study_options(c)
+    c.add_argument("--profile", help="of Snakemake, e.g. slurm: checks the cluster, too")
+    c.add_argument("--train", action="store_true", help="also train one step of every backbone, for real")
 
     c = command("problems", _problems, "Write training problems, or a benchmark's problems.")
     c.add_argument("--settings", type=json.loads, required=True, metavar="JSON", help="how to make them")
     c.add_argument("--kind", choices=["train", "benchmark"], required=True)
+    c.add_argument("--record", type=Path, help="of the fetch, for problems from a repository: DIRECTORY.yaml")
     c.add_argument("--out", type=Path, required=True, help="parquet file")
+
+    c = command("overlap", _overlap, "Count the problems of benchmarks that are trained on.")
+    c.add_argument("--problems", type=Path, required=True, help="parquet of training problems")
+    c.add_argument("--benchmarks", type=Path, nargs="+", required=True, help="parquet files, named as the benchmarks")
+    c.add_argument("--out", type=Path, required=True, help="csv file")
+
+    c = command("fetch", _fetch, "Fetch data and models from the hub, or check those that are in place.")
+    _study_options(c)
+    c.add_argument("names", nargs="*", help="benchmarks, datasets and backbones; default: all that the scale uses")
 
     c = command("warm-start", _warm_start, "Train the start policy of the local scale.")
     c.add_argument("--spec", type=json.loads, required=True, metavar="JSON", help="warm-start spec")
@@ -56,19 +95,29 @@ def _parser() -> argparse.ArgumentParser:
     c.add_argument("--work", type=Path, required=True, help="directory to resume from")
     c.add_argument("--root", type=Path, default=Path(), help="whose config/ tells where each setting comes from")
 
-    c = command("sample", _sample, "Sample responses to benchmarks from saved policies.")
+    c = command("sample", _sample, "Sample responses to benchmarks from saved policies; continues where it was killed.")
     c.add_argument("--policies", nargs="+", required=True, metavar="NAME=DIR", help="last=DIR and best=DIR")
     c.add_argument("--benchmarks", type=Path, nargs="+", required=True, help="parquet files, named as the benchmarks")
     c.add_argument("--decodings", type=json.loads, required=True, metavar="JSON", help="evaluation.final of the scale")
-    c.add_argument("--max-tokens", type=int, required=True)
+    c.add_argument("--sampler", choices=["torch", "vllm"], default="torch", help="the engine")
+    c.add_argument("--engine", type=json.loads, default={}, metavar="JSON", help="arguments of vLLM's LLM")
+    c.add_argument("--template", type=json.loads, default={}, metavar="JSON", help="arguments of the chat template")
+    c.add_argument("--max-prompt-tokens", type=int, required=True, help="longer prompts are used too, and listed")
+    c.add_argument("--max-tokens", type=int, required=True, help="of a response")
     c.add_argument("--seed", type=int, required=True)
     c.add_argument("--out", type=Path, required=True, help="directory of <benchmark>.samples.parquet")
+    c.add_argument("--work", type=Path, required=True, help="directory to resume from")
     c.add_argument("--device", default="cpu", help="cpu, or auto: a GPU if there is one")
     c.add_argument("--threads", type=int, default=1)
 
     c = command("score", _score, "Score sampled responses.")
     c.add_argument("--samples", type=Path, nargs="+", required=True, help="<benchmark>.samples.parquet files")
     c.add_argument("--benchmarks", type=Path, nargs="+", required=True, help="parquet files, in the same order")
+    c.add_argument("--threads", type=int, default=1, help="processes that compare mathematical answers")
+
+    c = command("ablation", _ablation, "Make the page of one method beside GRPO and REINFORCE from the runs' files.")
+    _study_options(c)
+    c.add_argument("method", help="any of config/methods.yaml")
 
     for kind in ("figure", "table"):
         c = command(kind, _draw, f"Make a {kind} from the runs' files.")
@@ -92,20 +141,86 @@ def _by_name(paths: Sequence[Path]) -> dict[str, Path]:
 
 
 def _plan(chosen: argparse.Namespace) -> None:
+    from asymgrpo import plan
+
     study = _study(chosen)
-    runs = study.runs(*chosen.artefacts)
-    done = {run for run in runs if (study.runs_dir(run) / "run.yaml").exists()}
-    for run in runs:
-        print(f"{'done   ' if run in done else 'missing'}  {study.runs_dir(run)}")
-    steps = study.settings["training"]["steps"]
-    print(f"{len(runs)} runs of {steps} steps at scale {study.scale}, {len(done)} of them done")
+    if chosen.runs:
+        runs = study.runs(*chosen.artefacts)
+        for run in runs:
+            print(f"{'done   ' if plan.is_done(study, run) else 'missing'}  {study.runs_dir(run)}")
+        done = sum(plan.is_done(study, run) for run in runs)
+        print(f"{len(runs)} runs at scale {study.scale}, {done} of them done")
+        return
+    made = plan.plan(study, chosen.artefacts, chosen.nodes)
+    print(json.dumps(plan.as_json(made), indent=2) if chosen.json else plan.as_text(study, made))
+
+
+def _status(chosen: argparse.Namespace) -> None:
+    from asymgrpo import status, terminal
+
+    found = status.status(_study(chosen), chosen.artefacts)
+    if chosen.json:
+        print(json.dumps(status.as_json(found), indent=2))
+        return
+    print((status.as_list if chosen.runs else status.as_text)(found, terminal.width()))
+
+
+def _show(chosen: argparse.Namespace) -> None:
+    from asymgrpo import show, terminal
+
+    print(show.show(_study(chosen), chosen.what, chosen.path, terminal.width()))
+
+
+def _compare(chosen: argparse.Namespace) -> None:
+    from asymgrpo import compare, terminal
+
+    print(compare.as_text(compare.compare(chosen.runs), terminal.width()))
+
+
+def _doctor(chosen: argparse.Namespace) -> bool:
+    from asymgrpo import doctor
+    from asymgrpo.doctor.profile import Profile
+
+    profile = Profile.find(chosen.profile) if chosen.profile else None
+    given = {"scale": chosen.scale, "seeds": chosen.seeds}
+    said = profile.config if profile else {}
+    study = load(chosen.root, said | {key: value for key, value in given.items() if value is not None})
+    return doctor.report(doctor.checks(study, profile, chosen.train))
+
+
+def _ablation(chosen: argparse.Namespace) -> None:
+    from asymgrpo.tables import ablation
+
+    for path in ablation.make(_study(chosen), chosen.method):
+        print(path)
 
 
 def _problems(chosen: argparse.Namespace) -> None:
     from asymgrpo.tasks import prepare
 
+    if "repository" in chosen.settings:
+        if chosen.record is None:
+            raise ValueError("--record: is missing; expected the record that `asymgrpo fetch` has written")
+        prepare.write_fetched(chosen.settings, chosen.record, chosen.out)
+        return
     write = prepare.write_training_problems if chosen.kind == "train" else prepare.write_benchmark
     write(chosen.settings, chosen.out)
+
+
+def _overlap(chosen: argparse.Namespace) -> None:
+    from asymgrpo.tasks.overlap import overlap, write_overlap
+
+    found = overlap(chosen.problems, _by_name(chosen.benchmarks))
+    write_overlap(found, chosen.out)
+    for row in found:
+        print(f"{row.benchmark}: {row.trained_on} of {row.problems} problems are trained on")
+
+
+def _fetch(chosen: argparse.Namespace) -> None:
+    from asymgrpo.hub import fetch
+
+    for record in fetch(_study(chosen), chosen.names):
+        print(record, flush=True)
 
 
 def _warm_start(chosen: argparse.Namespace) -> None:
@@ -116,11 +231,11 @@ def _warm_start(chosen: argparse.Namespace) -> None:
 
 
 def _train(chosen: argparse.Namespace) -> None:
-    from asymgrpo.training.local import train
+    from asymgrpo.training import backend
     from asymgrpo.training.spec import run_spec
 
     spec = run_spec(chosen.spec)
-    train(
+    backend(spec.backend)(
         spec,
         chosen.start,
         chosen.problems,
@@ -144,17 +259,25 @@ def _provenance(root: Path, scale: str, run: Run) -> Mapping[str, Any]:
 
 
 def _sample(chosen: argparse.Namespace) -> None:
-    from asymgrpo.evaluation.sample import decodings_from, sample_benchmarks
+    from asymgrpo.evaluation.engine import Settings, decodings_from
+    from asymgrpo.evaluation.sample import sample_benchmarks
 
     sample_benchmarks(
         {name: Path(path) for name, _, path in (text.partition("=") for text in chosen.policies)},
         _by_name(chosen.benchmarks),
         decodings_from(chosen.decodings),
-        chosen.max_tokens,
-        chosen.seed,
+        Settings(
+            sampler=chosen.sampler,
+            max_tokens=chosen.max_tokens,
+            seed=chosen.seed,
+            max_prompt_tokens=chosen.max_prompt_tokens,
+            template=chosen.template,
+            options=chosen.engine,
+            device=chosen.device,
+            threads=chosen.threads,
+        ),
         chosen.out,
-        chosen.device,
-        chosen.threads,
+        chosen.work,
     )
 
 
@@ -165,7 +288,7 @@ def _score(chosen: argparse.Namespace) -> None:
         name = samples.name.removesuffix(".samples.parquet")
         if name != benchmark.stem:
             raise ValueError(f"{samples}: expected the samples of {benchmark.stem}")
-        score_samples(samples, benchmark, samples.with_name(f"{name}.scores.parquet"))
+        score_samples(samples, benchmark, samples.with_name(f"{name}.scores.parquet"), chosen.threads)
 
 
 def _draw(chosen: argparse.Namespace) -> None:

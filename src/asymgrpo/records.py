@@ -12,7 +12,7 @@ A *run* is (scale, backbone, method, seed). Its directory ``results/<scale>/runs
 =====================  ==========================================================================
 
 and its final evaluation, ``results/<scale>/evaluation/<backbone>/<method>/seed-<n>/<benchmark>.samples.parquet``
-(:data:`SAMPLES`) and ``<benchmark>.scores.parquet`` (:data:`SCORES`).
+(:data:`SAMPLES`), ``<benchmark>.scores.parquet`` (:data:`SCORES`), and ``sampling.yaml``, how the samples were made.
 """
 
 from __future__ import annotations
@@ -89,11 +89,14 @@ EVALUATIONS = _schema(
 
 BENCHMARK = _schema(
     ("problem_id", _S, "unique in the benchmark"),
-    ("prompt", _S, "the text that the policy is given"),
-    ("ground_truth", _S, "what the verifier checks against"),
-    ("answer_type", _S, "which verifier"),
+    ("prompt", pa.list_(pa.struct([("role", _S), ("content", _S)])), "the chat messages that the policy is given"),
+    ("ground_truth", _S, "what the verifier checks against: LaTeX or a number, as in the source, without $ around"),
+    ("answer_type", _S, "how it is compared: one of asymgrpo.tasks.problems.ANSWER_TYPES"),
+    ("unit", _S, "of the answer; empty if none"),
+    ("tolerance", _F, "absolute, as in the source; null: exact"),
     ("source", _S, "where the problem comes from"),
     ("revision", _S, "pinned revision of the source, or the generator's version"),
+    ("checksum", _S, "sha256 (hex) of the source's file that the problem is in; empty for generated ones"),
 )
 
 SAMPLES = _schema(
@@ -112,7 +115,8 @@ SCORES = _schema(
     ("problem_id", _S, "as in the benchmark"),
     ("sample", _I, "0..k-1"),
     ("correct", pa.bool_(), "the verifier's verdict"),
-    ("reason", _S, "why not; empty when correct"),
+    ("extracted", _S, "the answer that was found in the response; empty if none was"),
+    ("reason", _S, "why not correct; empty when it is"),
     ("tokens", _I, "response tokens, the end token included"),
     ("finish_reason", _S, "stop or length"),
 )

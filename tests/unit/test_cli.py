@@ -1,6 +1,7 @@
 """Each stage as one command, and bad input as one line on standard error."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -77,8 +78,8 @@ def test_from_the_start_policy_to_scores(command, warm_start_values, run_values,
     decodings = {"t1": {"temperature": 1.0, "samples": 2, "checkpoints": ["last", "best"]}}
     policies = [f"{name}={tmp_path / 'run' / 'policy' / name}" for name in ("last", "best")]
     arguments = ["sample", "--policies", *policies, "--benchmarks", *small.benchmarks.values()]
-    arguments += ["--decodings", json.dumps(decodings), "--max-tokens", 13, "--seed", 1, "--out", tmp_path / "samples"]
-    assert command(*arguments)[0] == 0
+    arguments += ["--decodings", json.dumps(decodings), "--max-prompt-tokens", 6, "--max-tokens", 13, "--seed", 1]
+    assert command(*arguments, "--out", tmp_path / "samples", "--work", work)[0] == 0
     samples = [tmp_path / "samples" / f"{name}.samples.parquet" for name in small.benchmarks]
     assert [records.read(path, records.SAMPLES).num_rows for path in samples] == [2 * 2 * 8, 2 * 2 * 10]
 
@@ -187,7 +188,8 @@ def test_a_call_that_is_no_command_explains_itself(arguments, capsys):
 
 
 def test_help_is_there_for_every_command(capsys):
-    for command in ("plan", "problems", "warm-start", "train", "sample", "score", "figure", "table"):
+    made = ("problems", "overlap", "fetch", "warm-start", "train", "sample", "score", "ablation", "figure", "table")
+    for command in ("plan", "status", "show", "compare", "doctor", *made):
         with pytest.raises(SystemExit) as stopped:
             main([command, "--help"])
         assert stopped.value.code == 0
@@ -211,21 +213,61 @@ def test_a_module_that_can_be_run(tmp_path):
 
 def test_the_plan_lists_runs_and_what_is_done(command, request):
     root = request.config.rootpath
-    code, output, _ = command("plan", "--root", root, "--scale", "tiny", "--seeds", "1", "fig2")
+    code, output, _ = command("plan", "--root", root, "--scale", "tiny", "--seeds", "1", "--runs", "fig2")
     assert code == 0
     *runs, summary = output.splitlines()
-    assert summary.startswith(f"{len(runs)} runs of ")
-    assert "at scale tiny" in summary
+    assert summary.startswith(f"{len(runs)} runs at scale tiny, ")
+    assert len(runs) == 16
     assert all(line.split()[0] in ("done", "missing") for line in runs)
     assert all(line.endswith("seed-1") for line in runs)
-    code, output, _ = command("plan", "--root", root, "--scale", "tiny", "prop2")
+    code, output, _ = command("plan", "--root", root, "--scale", "tiny", "--runs", "prop2")
     assert output.splitlines()[-1].startswith("0 runs")
+
+
+def test_the_plan_says_what_each_target_costs(command, request):
+    root = request.config.rootpath
+    code, output, _ = command("plan", "--root", root, "--scale", "paper", "--nodes", "2")
+    assert code == 0
+    assert "on 2 nodes" in output
+    assert re.search(r"\nall +47 ", output)
+    code, output, _ = command("plan", "--root", root, "--scale", "paper", "--json", "table1")
+    assert code == 0
+    (row,) = json.loads(output)["rows"]
+    assert (row["target"], row["runs"]) == ("table1", 3)
+
+
+def test_what_is_there_at_the_command_line(command, fails, request, tmp_path):
+    root = request.config.rootpath
+    code, output, _ = command("status", "--root", root, "--scale", "tiny", "--seeds", "7", "fig3")
+    assert code == 0
+    assert output.startswith("Scale tiny: 6 runs; 6 missing.\n")
+    code, output, _ = command("status", "--root", root, "--scale", "tiny", "--seeds", "7", "--runs", "fig3")
+    assert output.splitlines()[-1] == "6 runs at scale tiny; 6 missing"
+    code, output, _ = command("status", "--root", root, "--scale", "tiny", "--seeds", "7", "--json", "fig3")
+    assert len(json.loads(output)["runs"]) == 6
+    code, output, _ = command("show", "--root", root, "--scale", "tiny", "run", "qwen3-160k/grpo/seed-99")
+    assert code == 0
+    assert "GRPO, Qwen3-160k (cut), seed 99, scale tiny" in output
+    assert "fig9" in fails("status", "--root", root, "fig9")
+    assert "table9" in fails("show", "--root", root, "table9")
+    assert "no run is there" in fails("compare", tmp_path, tmp_path)
+    assert "gpro" in fails("ablation", "--root", root, "--scale", "tiny", "gpro")
+
+
+def test_whoever_reads_may_stop(request):
+    """As `head` does."""
+    command = [sys.executable, "-m", "asymgrpo", "status", "--scale", "local", "--runs"]
+    process = subprocess.Popen(command, cwd=request.config.rootpath, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait() == 0
 
 
 def test_a_plan_of_what_does_not_exist(fails, request, tmp_path):
     root = request.config.rootpath
     assert "gigantic" in fails("plan", "--root", root, "--scale", "gigantic")
     assert "fig9" in fails("plan", "--root", root, "--scale", "tiny", "fig9")
+    assert "nodes: expected at least 1" in fails("plan", "--root", root, "--scale", "tiny", "--nodes", "0")
     assert f"{tmp_path}" in fails("plan", "--root", tmp_path)
     assert "fig9" in fails("figure", "--root", root, "--scale", "tiny", "fig9")
     assert "table9" in fails("table", "--root", root, "--scale", "tiny", "table9")

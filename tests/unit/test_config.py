@@ -14,6 +14,7 @@ from asymgrpo.config import ARTEFACTS, ConfigError, Run, load
 
 ROOT = Path(__file__).parents[2]
 LOCAL, METHODS = "config/scales/local.yaml", "config/methods.yaml"
+PAPER, SMOKE = "config/scales/paper.yaml", "config/scales/smoke.yaml"
 BENCHMARKS, ARTEFACT_FILE, CONFIG = "config/benchmarks.yaml", "config/artefacts.yaml", "config/config.yaml"
 ABSENT = object()
 OURS = {"provenance": "ours", "note": "a test"}
@@ -35,6 +36,16 @@ def local():
 @pytest.fixture(scope="module")
 def tiny():
     return load(ROOT, {"scale": "tiny"})
+
+
+@pytest.fixture(scope="module")
+def paper():
+    return load(ROOT, {"scale": "paper"})
+
+
+@pytest.fixture(scope="module")
+def smoke():
+    return load(ROOT, {"scale": "smoke"})
 
 
 def change(root, file, keys, value):
@@ -112,7 +123,12 @@ MISTAKES = [
     (ARTEFACT_FILE, "artefacts fig3 methods value second", "every", ["found the text 'every'", "or `all`"]),
     (ARTEFACT_FILE, "artefacts fig2 settings ema_factor value", 1, ["ema_factor.value: found the number 1", "below 1"]),
     # names
-    (CONFIG, "scale", "locl", ["config.yaml: scale: unknown scale 'locl' (did you mean 'local'?)", "local, tiny"]),
+    (
+        CONFIG,
+        "scale",
+        "locl",
+        ["config.yaml: scale: unknown scale 'locl' (did you mean 'local'?)", "local, paper, smoke, tiny"],
+    ),
     (CONFIG, "artefacts", ["fig9"], ["config.yaml: artefacts: unknown artefact 'fig9'", "table2"]),
     (ARTEFACT_FILE, "artefacts fig3 methods value primary", ["grpoo"], ["fig3.methods.value.primary", "'grpo'"]),
     (LOCAL, "evaluation benchmarks value", ["cuontdown-4"], ["evaluation.benchmarks: unknown", "'countdown-4'"]),
@@ -143,7 +159,7 @@ MISTAKES = [
         LOCAL,
         "backbones qwen3-80k training rollout prompts_per_step",
         {"value": 6400, **OURS},
-        ["backbones.qwen3-80k.training.rollout.prompts_per_step: found 6400", "data.train.problems, which is 3000"],
+        ["backbones.qwen3-80k.training.rollout.prompts_per_step: found 6400", "which is 3000"],
     ),
     (LOCAL, "data train problems value", 63, ["training.rollout.prompts_per_step: found 64", "which is 63"]),
     (LOCAL, "backbones qwen3-80k training stepz", 1, ["backbones.qwen3-80k.training.stepz: unknown key", "'steps'"]),
@@ -170,6 +186,150 @@ MISTAKES = [
         ["one_number_from: found [20, 10]", "[smallest, largest]"],
     ),
 ]
+
+
+# The same at the scales of verl.
+OVERRIDE = {"value": True, **OURS}
+BSZ = "actor_rollout_ref.actor.use_dynamic_bsz"
+VERL_MISTAKES = [
+    (PAPER, "sampler value", "torch", ["paper.yaml: sampler: found torch", "vllm"]),
+    (PAPER, "sampler value", "vlm", ["sampler.value: found the text 'vlm' (did you mean 'vllm'?)", "torch, vllm"]),
+    (PAPER, "backend value", "torch", ["verl: is given, but the backend is torch"]),
+    (PAPER, "verl", ABSENT, ["paper.yaml: verl: is missing", "because the backend is verl"]),
+    (PAPER, f"verl {BSZ}", {"value": True, "provenance": "stated"}, [f"verl.{BSZ}.note: is missing; expected why"]),
+    (PAPER, f"verl {BSZ}", True, [f"verl.{BSZ}: found the boolean true", "{value: ..."]),
+    (PAPER, f"verl {BSZ} value", {"a": 1}, [f"verl.{BSZ}.value: found a mapping with the keys a"]),
+    (PAPER, "verl actor", OVERRIDE, ["verl.actor: the name 'actor' cannot be used", "a dotted key of verl's"]),
+    (PAPER, "verl trainer.save_freq", OVERRIDE, ["verl.trainer.save_freq: is derived from the scale's other settings"]),
+    (PAPER, "verl +algorithm.beta_pos", OVERRIDE, ["verl.+algorithm.beta_pos: is derived"]),
+    (
+        PAPER,
+        "backbones qwen3-4b verl actor_rollout_ref.rollout.n",
+        OVERRIDE,
+        ["paper.yaml: backbones.qwen3-4b.verl.actor_rollout_ref.rollout.n: is derived", "only keys about how"],
+    ),
+    (PAPER, f"backbones qwen3-4b verl +{BSZ}", OVERRIDE, [f"qwen3-4b.verl.+{BSZ}: is given as {BSZ} too"]),
+    (PAPER, "verl trainer.n_gpus_per_node", ABSENT, ["verl.trainer.n_gpus_per_node: is missing or no integer"]),
+    (PAPER, "verl trainer.n_gpus_per_node value", True, ["verl.trainer.n_gpus_per_node: is missing or no integer"]),
+    (
+        PAPER,
+        "verl trainer.device",
+        {"value": "cpu", **OURS},
+        ["verl.trainer.device: does not fit `device`", "no entry"],
+    ),
+    (SMOKE, "verl trainer.device", ABSENT, ["smoke.yaml: verl.trainer.device: does not fit `device`", "cpu"]),
+    (
+        PAPER,
+        "training checkpoint_every value",
+        3,
+        ["training.checkpoint_every: found 3", "evaluation.every, which is 10"],
+    ),
+    (
+        PAPER,
+        "backbones qwen3-4b training",
+        {"checkpoint_every": {"value": 4, **OURS}},
+        ["backbones.qwen3-4b.training.checkpoint_every: found 4", "a checkpoint"],
+    ),
+    # backbones
+    (PAPER, "backbones qwen3-4b model", ABSENT, ["backbones.qwen3-4b.model: is missing", "either `policy`"]),
+    (PAPER, "backbones qwen3-4b policy", "A POLICY", ["qwen3-4b.model: is given beside policy", "either `policy`"]),
+    (PAPER, "backbones qwen3-4b model revision value", "main", ["model.revision.value: found the text 'main'", "40"]),
+    (
+        PAPER,
+        "backbones qwen3-4b model repository value",
+        "Qwen3-4B",
+        ["repository.value: found the text", "Qwen/Qwen3-4B"],
+    ),
+    (PAPER, "backbones qwen3-4b model licence", ABSENT, ["qwen3-4b.model.licence: is missing", "may be used"]),
+    (PAPER, "backbones qwen3-4b model template value", {}, ["template.value: found an empty mapping"]),
+    (PAPER, "backbones qwen3-4b cost", ABSENT, ["backbones.qwen3-4b.cost: is missing", "cost.model"]),
+    (
+        LOCAL,
+        "backbones qwen3-80k",
+        "A MODEL",
+        ["qwen3-80k.model: is given, but the backend is torch", "the backend verl"],
+    ),
+    (
+        LOCAL,
+        "backbones qwen3-80k verl",
+        {BSZ: OVERRIDE},
+        ["backbones.qwen3-80k.verl: is given, but the backend is torch"],
+    ),
+    (LOCAL, "verl", {BSZ: OVERRIDE}, ["local.yaml: verl: is given, but the backend is torch"]),
+    (SMOKE, "warm_start", ABSENT, ["smoke.yaml: warm_start: is missing", "qwen3-160k has a `policy`"]),
+    (SMOKE, "warm_start_seeds", ABSENT, ["smoke.yaml: warm_start_seeds: is missing", "qwen3-160k has a `policy`"]),
+    # data and evaluation
+    (
+        PAPER,
+        "data train dataset value",
+        "math-trian",
+        ["data.train.dataset: unknown dataset", "did you mean 'math-train'?"],
+    ),
+    (PAPER, "data train dataset value", "math-500", ["data.train.dataset: unknown dataset 'math-500'"]),
+    (PAPER, "data train seed", {"value": 0, **OURS}, ["data.train.seed: unknown key", "only the keys dataset"]),
+    (PAPER, "data train dataset", ABSENT, ["data.train.numbers: is missing; expected how many numbers"]),
+    (
+        PAPER,
+        "training rollout prompts_per_step value",
+        7552,
+        ["training.rollout.prompts_per_step: found 7552", "training problems, which is 7500"],
+    ),
+    (LOCAL, "training rollout max_prompt_tokens", ABSENT, ["rollout.max_prompt_tokens: is missing", "prompt"]),
+    (PAPER, "evaluation final t0.4 samples value aime24", ABSENT, ["final.t0.4.samples.aime24: is missing"]),
+    (
+        PAPER,
+        "evaluation final t0.4 samples value aime26",
+        5,
+        ["final.t0.4.samples: unknown benchmark 'aime26' (did you"],
+    ),
+    (
+        PAPER,
+        "evaluation final t0.4 samples value aime24",
+        0,
+        ["samples.value.aime24: found the number 0", "at least 1"],
+    ),
+    (LOCAL, "evaluation final t1 samples value", 0, ["t1.samples.value: found the number 0", "an integer that is at"]),
+    # methods of the scale
+    (SMOKE, "methods value", ["grpo", "gpro"], ["smoke.yaml: methods: unknown method 'gpro' (did you mean 'grpo'?)"]),
+    (
+        SMOKE,
+        "methods value",
+        ["reinforce", "pos-only-0.5"],
+        ["smoke.yaml: methods: leaves fig3 nothing to show", "ent-"],
+    ),
+    (SMOKE, "methods value", [], ["methods.value: found an empty list"]),
+    # cost
+    (LOCAL, "cost", ABSENT, ["local.yaml: cost: is missing"]),
+    (LOCAL, "cost", {}, ["local.yaml: cost: is empty", "either `measured` or `model`"]),
+    (PAPER, "cost measured", "MEASURED", ["paper.yaml: cost: holds both", "either `measured` or `model`"]),
+    (PAPER, "cost model peak_flops", ABSENT, ["cost.model.peak_flops: is missing; expected floating-point operations"]),
+    (
+        PAPER,
+        "cost model update_utilisation value",
+        1.5,
+        ["update_utilisation.value: found the number 1.5", "at most 1"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("file", "keys", "value", "said"), VERL_MISTAKES)
+def test_a_mistake_at_the_scales_of_verl(project, file, keys, value, said):
+    local = yaml.safe_load((project / LOCAL).read_text())
+    model = {
+        "repository": {"value": "a/b", **OURS},
+        "revision": {"value": None, **OURS},
+        "licence": {"value": "x", **OURS},
+    }
+    whole = {
+        "A POLICY": local["backbones"]["qwen3-80k"]["policy"],
+        "A MODEL": {"label": "x", "stands_for": "x", "model": model},
+        "MEASURED": local["cost"]["measured"],
+    }
+    change(project, file, keys, whole.get(value, value) if isinstance(value, str) else value)
+    text = message(project, {"scale": Path(file).stem})
+    assert text.startswith(file)
+    for fragment in said:
+        assert fragment in text
 
 
 @pytest.mark.parametrize(("file", "keys", "value", "said"), MISTAKES)
@@ -238,7 +398,10 @@ def test_seeds_on_the_command_line(given, seeds):
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        ({"scale": "tniy"}, ["--config: scale: unknown scale 'tniy' (did you mean 'tiny'?)", "local, tiny"]),
+        (
+            {"scale": "tniy"},
+            ["--config: scale: unknown scale 'tniy' (did you mean 'tiny'?)", "local, paper, smoke, tiny"],
+        ),
         ({"scale": "../scales/tiny"}, ["--config: scale: unknown scale"]),
         ({"scale": 3}, ["--config: scale: found the number 3", "text"]),
         ({"seeds": "[]"}, ["--config: seeds: found an empty list"]),
@@ -344,6 +507,8 @@ def test_a_spec_has_the_agreed_shape(local):
         "device": "cpu",
         "threads": 1,
         "warm_start_seed": 1,
+        "start": {},
+        "verl": {},
     }
 
 
@@ -366,7 +531,7 @@ def test_specs_of_the_other_kinds_of_method(local):
         local.spec(Run("qwen3-80k", "grpo", 0))
 
 
-def test_every_setting_of_a_spec_has_its_provenance(local, tiny):
+def test_every_setting_of_a_spec_has_its_provenance(local, paper, smoke, tiny):
     def leaves(node, prefix=""):
         for key, value in node.items():
             if isinstance(value, dict):
@@ -374,7 +539,7 @@ def test_every_setting_of_a_spec_has_its_provenance(local, tiny):
             else:
                 yield f"{prefix}{key}", value
 
-    for study in (local, tiny):
+    for study in (local, paper, smoke, tiny):
         for run in study.runs():
             spec, provenance = study.spec(run), study.provenance(run)
             flat = dict(leaves(spec))
@@ -439,6 +604,172 @@ def test_a_grid_cell_is_compared_as_the_primary_backbone_trains(project):
     assert load(project).grid()[0.75, 0.75] == "symmetric"
 
 
+# The scales of verl
+
+
+def test_runs_of_the_paper_scale(paper):
+    """20 methods and 13 cells of the grid; the second backbone's of Figs. 2, 3 and Table 2; two of the third."""
+    assert Counter(run.backbone for run in paper.runs()) == {
+        "qwen3-4b": 20 + 13,
+        "qwen2.5-math-1.5b": 8 + 3 + 1,
+        "qwen2.5-7b-base": 2,
+    }
+    assert paper.seeds == (1,)
+    assert len(load(ROOT, {"scale": "paper", "seeds": [1, 2, 3]}).runs()) == 3 * len(paper.runs())
+    assert (paper.backend, paper.gpus) == ("verl", 4)
+
+
+def test_the_papers_settings(paper):
+    """Section 3 of the paper's table of settings, backbone by backbone."""
+    expected = {
+        "qwen3-4b": (128, 64, 1024, 4096),
+        "qwen2.5-math-1.5b": (512, 128, 512, 2560),
+        "qwen2.5-7b-base": (512, 128, 512, 2560),
+    }
+    keys = ("prompts_per_step", "prompts_per_minibatch", "max_prompt_tokens", "max_response_tokens")
+    for backbone, values in expected.items():
+        spec = paper.spec(Run(backbone, "grpo", 1))
+        assert tuple(spec["rollout"][key] for key in keys) == values
+        assert spec["rollout"] | dict.fromkeys(keys) == {
+            **dict.fromkeys(keys),
+            **{"group_size": 8, "epochs": 1, "temperature": 1.0},
+        }
+        assert spec["optimiser"] == {
+            **{"learning_rate": 2e-6, "beta1": 0.9, "beta2": 0.999, "weight_decay": 0.01, "max_gradient_norm": 1.0}
+        }
+        assert spec["loss"] == {"clip_low": 0.2, "clip_high": 0.2, "dual_clip": 3.0, "entropy_coefficient": 0.0}
+        assert (spec["steps"], spec["evaluation"]["every"], spec["evaluation"]["select_on"]) == (200, 10, "math-500")
+        assert spec["evaluation"]["benchmarks"] == ["math-500", "aime24", "aime25", "amc23", "olympiadbench"]
+    bonus = Run("qwen2.5-math-1.5b", "reinforce-entropy", 1)
+    assert paper.spec(bonus)["loss"]["entropy_coefficient"] == 0.003
+    assert paper.settings["data"]["train"] == {"dataset": "math-train"}
+    assert paper.settings["evaluation"]["final"]["t0.4"]["samples"] == {
+        **{"math-500": 5, "aime24": 10, "aime25": 10, "amc23": 10, "olympiadbench": 5}
+    }
+
+
+def test_what_the_paper_states_and_what_is_assumed(paper):
+    words = {
+        backbone: {key: entry["provenance"] for key, entry in paper.provenance(Run(backbone, "grpo", 1)).items()}
+        for backbone in paper.backbones
+    }
+    for backbone, batches in (("qwen3-4b", "stated"), ("qwen2.5-math-1.5b", "stated"), ("qwen2.5-7b-base", "assumed")):
+        found = words[backbone]
+        for key in ("prompts_per_step", "prompts_per_minibatch", "max_response_tokens"):
+            assert found[f"rollout.{key}"] == batches
+        assert found["rollout.max_prompt_tokens"] == "inferred"
+        assert found["rollout.group_size"] == found["optimiser.learning_rate"] == "v1"
+        assert found["steps"] == found["seed"] == found["loss.clip_low"] == "assumed"
+        assert found["evaluation.every"] == "stated"
+
+
+def test_a_fetched_backbone_is_one_start_policy(paper):
+    run = Run("qwen3-4b", "grpo", 3)
+    spec = paper.spec(run)
+    backbone = paper.backbones["qwen3-4b"]
+    assert backbone.fetched
+    assert backbone.policy == {}
+    assert backbone.model == spec["start"] | {"licence": "Apache-2.0"}
+    assert spec["start"]["repository"] == "Qwen/Qwen3-4B"
+    assert spec["start"]["template"] == {"enable_thinking": False}
+    assert paper.spec(Run("qwen2.5-7b-base", "grpo", 1))["start"]["template"] == {}
+    assert spec["warm_start_seed"] == paper.start_seed("qwen3-4b", 3) == 1
+    assert paper.warm_starts() == []
+    assert load(ROOT, {"scale": "paper", "seeds": [1, 2]}).starts() == [(name, 1) for name in paper.backbones]
+    assert paper.start_policy("qwen3-4b", 1) == ROOT / "results/paper/models/qwen3-4b"
+    with pytest.raises(ConfigError, match="warm start of qwen3-4b: does not exist"):
+        paper.warm_start("qwen3-4b", 1)
+
+
+def test_a_scale_may_mix_fetched_and_warm_started_backbones(project):
+    local = yaml.safe_load((project / LOCAL).read_text())
+    change(project, PAPER, "backbones small", {**local["backbones"]["qwen3-80k"], "training": {}})
+    cost = yaml.safe_load((project / PAPER).read_text())["backbones"]["qwen3-4b"]["cost"]
+    change(project, PAPER, "backbones small cost", cost)
+    for key in ("warm_start", "warm_start_seeds"):
+        change(project, PAPER, key, local[key])
+    study = load(project, {"scale": "paper"})
+    assert study.warm_starts() == [("small", 1)]
+    assert len(study.starts()) == 4
+    assert study.spec(Run("small", "grpo", 1))["start"] == {}
+    assert study.start_policy("small", 1) == project / "results/paper/warm-start/small/seed-1/policy"
+
+
+def test_verl_overrides_of_a_backbone_go_before_the_scales(paper, project):
+    key = "actor_rollout_ref.actor.ppo_max_token_len_per_gpu"
+    specs = {backbone: paper.spec(Run(backbone, "grpo", 1))["verl"] for backbone in paper.backbones}
+    assert {backbone: verl[key] for backbone, verl in specs.items()} == {
+        "qwen3-4b": 12288,
+        "qwen2.5-math-1.5b": 16384,
+        "qwen2.5-7b-base": 12288,
+    }
+    assert all(verl["trainer.n_gpus_per_node"] == 4 for verl in specs.values())
+    change(project, PAPER, f"verl {key}", {"value": 1, **OURS})
+    change(project, PAPER, f"backbones qwen3-4b verl {key}", ABSENT)
+    study = load(project, {"scale": "paper"})
+    assert study.spec(Run("qwen3-4b", "grpo", 1))["verl"][key] == 1
+    assert study.spec(Run("qwen2.5-7b-base", "grpo", 1))["verl"][key] == 12288
+    assert study.provenance(Run("qwen3-4b", "grpo", 1))[f"verl.{key}"] == {"value": 1, **OURS}
+
+
+def test_every_override_says_why(paper, smoke):
+    for study in (paper, smoke):
+        settings = [*study.scale_settings.items()]
+        settings += [item for backbone in study.backbones.values() for item in backbone.settings.items()]
+        notes = [setting.note for path, setting in settings if path[0] == "verl"]
+        assert len(notes) > 20
+        assert all(len(note) > 5 for note in notes)
+
+
+def test_a_scale_may_run_few_methods(smoke):
+    chosen = ["reinforce", "grpo", "pos-only-0.5", "asymgrpo"]  # in the order of methods.yaml
+    assert list(smoke.methods) == chosen
+    assert smoke.runs() == [
+        Run("qwen3-160k", method, 1) for method in ("reinforce", "pos-only-0.5", "grpo", "asymgrpo")
+    ]
+    assert smoke.methods_of("fig3", "qwen3-160k") == ["grpo"]
+    assert smoke.methods_of("table2", "qwen3-160k") == chosen
+    assert smoke.grid() == {(0.0, 0.0): "reinforce", (0.5, 0.0): "pos-only-0.5", (0.5, 0.5): "grpo"}
+    # none of those it runs, but asked for by name
+    assert smoke.spec(Run("qwen3-160k", "neg-only-0.5", 1))["estimator"]["beta_neg"] == 0.5
+    with pytest.raises(ConfigError, match=r"methods\.yaml: methods: unknown method 'neg-only'"):
+        smoke.spec(Run("qwen3-160k", "neg-only", 1))
+
+
+def test_cells_of_the_grid_stay_whatever_methods_a_scale_names(project):
+    change(project, SMOKE, "grid beta_pos value", [0.4, 0.5])
+    study = load(project, {"scale": "smoke"})
+    assert set(study.grid().values()) == {"grid-0.4-0", "pos-only-0.5", "grid-0.4-0.5", "grpo"}
+    assert {run.method for run in study.runs("fig4")} >= {"grid-0.4-0", "grid-0.4-0.5"}
+
+
+def test_the_smoke_scale_starts_as_the_local_scale_does(smoke, local):
+    ours, theirs = smoke.warm_start("qwen3-160k", 1), local.warm_start("qwen3-160k", 1)
+    assert ours | {"scale": "", "threads": 0} == theirs | {"scale": "", "threads": 0}
+    assert smoke.gpus == local.gpus == 0
+
+
+def test_costs_are_no_settings_of_runs(project):
+    run = Run("qwen3-4b", "grpo", 1)
+    before = load(project, {"scale": "paper"})
+    change(project, PAPER, "cost model peak_flops value", 1.0)
+    change(project, PAPER, "backbones qwen3-4b cost response_tokens value", 5)
+    after = load(project, {"scale": "paper"})
+    assert after.spec(run) == before.spec(run)
+    assert after.assumed("table2") == before.assumed("table2")
+
+
+def test_captions_tell_what_backbones_and_benchmarks_share_once(paper):
+    assumed = paper.assumed("table2")
+    prompts = [fragment for fragment in assumed if fragment.startswith("prompt of")]
+    assert len(prompts) == 1
+    assert "MATH-500, AIME 2024, AIME 2025, AMC 2023 and OlympiadBench" in prompts[0]
+    assert all("\n" not in fragment for fragment in assumed)
+    assert "seeds = 1 (assumed)" in assumed
+    assert "prompts per step of Qwen2.5-7B-Base = 512 (assumed)" in assumed
+    assert not [fragment for fragment in paper.assumed("fig4") if "7B" in fragment]
+
+
 def test_nothing_that_is_handed_out_changes_the_study(local):
     run = Run("qwen3-160k", "grpo", 1)
     before = json.dumps(local.spec(run))
@@ -454,8 +785,8 @@ def test_nothing_that_is_handed_out_changes_the_study(local):
 
 def test_warm_starts(project):
     study = load(project)
-    assert study.warm_start_seed(2) == 1
-    assert study.warm_starts() == [("qwen3-160k", 1), ("qwen3-80k", 1)]
+    assert study.start_seed("qwen3-80k", 2) == 1
+    assert study.starts() == study.warm_starts() == [("qwen3-160k", 1), ("qwen3-80k", 1)]
     spec = study.warm_start("qwen3-80k", 1)
     assert set(spec) == {
         *("scale", "backbone", "seed", "policy", "optimiser", "steps", "batch_size", "shares", "large_share"),
@@ -464,11 +795,11 @@ def test_warm_starts(project):
     assert spec["policy"]["kv_heads"] == 1
     change(project, LOCAL, "warm_start_seeds value", 2)
     study = load(project, {"seeds": [1, 2, 3]})
-    assert [study.warm_start_seed(seed) for seed in study.seeds] == [1, 2, 1]
+    assert [study.start_seed("qwen3-80k", seed) for seed in study.seeds] == [1, 2, 1]
     assert len(study.warm_starts()) == 4
 
 
-@pytest.mark.parametrize("scale", ["local", "tiny"])
+@pytest.mark.parametrize("scale", ["local", "tiny", "paper", "smoke"])
 def test_what_trains_understands_every_spec(scale):
     from asymgrpo.training.spec import run_spec, warm_start_spec
 
@@ -575,6 +906,7 @@ def test_paths_are_relative_to_the_root_that_was_given(monkeypatch):
     assert study.evaluation_dir(run).as_posix() == "results/local/evaluation/qwen3-160k/grpo/seed-1"
     assert study.base_evaluation_dir("qwen3-80k", 1).as_posix() == "results/local/evaluation/qwen3-80k/base/seed-1"
     assert study.warm_start_dir("qwen3-80k", 1).as_posix() == "results/local/warm-start/qwen3-80k/seed-1"
+    assert study.start_policy("qwen3-80k", 1).as_posix() == "results/local/warm-start/qwen3-80k/seed-1/policy"
     assert study.benchmark_file("countdown-3").as_posix() == "results/local/data/benchmarks/countdown-3.parquet"
     assert study.train_file().as_posix() == "results/local/data/train.parquet"
     assert study.figure_stem("fig1").as_posix() == "figures/local/fig1"

@@ -12,6 +12,7 @@ from asymgrpo import records
 from asymgrpo.tasks import countdown
 from asymgrpo.tasks.countdown import EOS, PAD, VOCABULARY, Problem
 from asymgrpo.tasks.prepare import write_benchmark, write_training_problems
+from asymgrpo.tasks.problems import text_of
 
 
 def every_solution(numbers):
@@ -335,10 +336,11 @@ def test_the_files_of_problems(tmp_path):
         rows = records.read(path, records.BENCHMARK).to_pylist()
         assert len(rows) == len({row["problem_id"] for row in rows}) == count
         for row in rows:
-            numbers, target = parsed(countdown.to_tokens(row["prompt"]))
+            numbers, target = parsed(countdown.to_tokens(text_of(row["prompt"])))
             assert row["problem_id"] == "-".join(map(str, numbers)) + f"={target}"
             assert row["ground_truth"] == str(target)
             assert row["answer_type"] == "countdown"
+            assert (row["unit"], row["tolerance"], row["checksum"]) == ("", None, "")
             assert row["revision"] == countdown.GENERATOR_VERSION
             assert kept_out(numbers, target) is held
             if held:

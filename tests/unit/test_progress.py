@@ -94,4 +94,5 @@ def test_watching_prints_news_once(jobs):
 
 def test_progress_file_is_whole_and_tells_the_steps(tmp_path):
     Progress("x", 5, tmp_path).step(5, reward=0.5)
-    assert json.loads((tmp_path / "progress.json").read_text()) == {"name": "x", "step": 5, "steps": 5, "left": 0.0}
+    state = {"name": "x", "step": 5, "steps": 5, "saved": 0, "left": 0.0}
+    assert json.loads((tmp_path / "progress.json").read_text()) == state

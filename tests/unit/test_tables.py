@@ -1,25 +1,30 @@
 """Tables are pure functions of run files, written here by the writers of test_figures."""
 
 import importlib
+import itertools
 import re
 import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
-from test_figures import ROOT, study_at, write_run, write_study
+from test_figures import ROOT, generator, quick, study_at, write_run, write_scores, write_study
 
 from asymgrpo import records
-from asymgrpo.config import Run
-from asymgrpo.tables import TABLES, make
+from asymgrpo.config import BASE, Run
+from asymgrpo.tables import TABLES, evaluation, make
 from asymgrpo.tables.render import Estimate, Table, escape, latex, markdown
 from asymgrpo.tables.table1 import alpha
 from asymgrpo.tables.table2 import REPORTED, read_reported
+from asymgrpo.tasks.overlap import Overlap, write_overlap
 
 
 def with_reported(study):
     (study.root / REPORTED).parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(ROOT / REPORTED, study.root / REPORTED)
+    shared = {"countdown-4": ("a", "b")}
+    found = [Overlap(name, 20, len(shared.get(name, ())), shared.get(name, ())) for name in study.benchmarks]
+    write_overlap(found, study.overlap_file())
     return study
 
 
@@ -174,8 +179,150 @@ def test_reported_values_with_other_columns_are_refused(tmp_path):
 
 
 def test_unknown_table_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="no table 'table9'; there are table1, table2"):
+    with pytest.raises(ValueError, match="no table 'table9'; there are table1, table2, evaluation"):
         make("table9", study_at(tmp_path))
+
+
+# -- evaluation -------------------------------------------------------------------------------------------------------
+
+METRICS = {"avg", "pass", "truncated", "unextracted", "tokens"}
+
+
+def vary(study):
+    """Responses of different lengths, some cut off, some without an answer."""
+    for path in sorted((study.root / "results" / study.scale / "evaluation").rglob("*.scores.parquet")):
+        rng = generator(*path.parts[-4:])
+        table = records.read(path, records.SCORES).to_pandas()
+        cut = rng.random(len(table)) < 0.2
+        table["tokens"] = np.where(cut, 13, rng.integers(5, 12, len(table)))
+        table["finish_reason"] = np.where(cut, "length", "stop")
+        table["extracted"] = np.where(~table["correct"] & (rng.random(len(table)) < 0.3), "", "7")
+        records.write(path, table.to_dict("list"), records.SCORES)
+    return study
+
+
+@pytest.fixture(scope="module", params=["tiny", "smoke"])
+def varied(request, tmp_path_factory):
+    """Two scales: one with several decodings, one with other numbers of samples for each benchmark."""
+    return vary(with_reported(write_study(study_at(tmp_path_factory.mktemp("varied"), request.param, seeds="1,2"))))
+
+
+@pytest.fixture(scope="module")
+def evaluated(varied):
+    return evaluation.build(varied)
+
+
+def by_hand(table, metric, k):
+    """Of one seed, benchmark, decoding and checkpoint; pass@k by looking at every choice of k samples."""
+    if metric == "avg":
+        return 100 * table["correct"].mean()
+    if metric == "pass":
+        hits = [
+            np.mean([any(chosen) for chosen in itertools.combinations(part["correct"], k)])
+            for _, part in table.groupby("problem_id")
+        ]
+        return 100 * np.mean(hits)
+    if metric == "tokens":
+        return table["tokens"].mean()
+    return 100 * (table["finish_reason"] == "length" if metric == "truncated" else table["extracted"] == "").mean()
+
+
+def test_evaluation_is_what_the_score_files_hold(varied, evaluated):
+    data, final = evaluated.data, varied.settings["evaluation"]["final"]
+    seen = set()
+    others = list(varied.backbones)[-1]
+    for backbone, method in [(varied.primary, BASE), (varied.primary, "reinforce"), (others, "grpo")]:
+        starts = {varied.start_seed(backbone, seed) for seed in varied.seeds}
+        seeds = sorted(starts) if method == BASE else varied.seeds
+        rows = data[(data["backbone"] == backbone) & (data["method"] == method) & (data["benchmark"] != "average")]
+        assert len(rows) > 0
+        for row in rows.to_dict("records"):
+            checkpoint = "last" if method == BASE else row["checkpoint"]
+            values = []
+            for seed in seeds:
+                table = scores(varied, Run(backbone, method, seed), row["benchmark"])
+                table = table[(table["decoding"] == row["decoding"]) & (table["checkpoint"] == checkpoint)]
+                values.append(by_hand(table, row["metric"], row["k"]))
+                assert row[f"seed_{seed}"] == pytest.approx(values[-1])
+            assert row["mean"] == pytest.approx(np.mean(values))
+            assert row["low"] - 1e-9 <= row["mean"] <= row["high"] + 1e-9
+            assert row["seeds"] == len(seeds)
+            assert row["trained_on"] == (2 if row["benchmark"] == "countdown-4" else 0)
+            seen.add((row["decoding"], checkpoint, row["benchmark"], row["metric"], row["k"]))
+    expected = set()
+    for decoding, how in final.items():
+        for checkpoint, benchmark in itertools.product(how["checkpoints"], varied.benchmarks):
+            k = how["samples"] if isinstance(how["samples"], int) else how["samples"][benchmark]
+            place = (decoding, checkpoint, benchmark)
+            expected |= {(*place, metric, k) for metric in METRICS} | {(*place, "pass", j) for j in (1, 2, 4) if j <= k}
+    assert seen == expected
+
+
+def test_evaluation_averages_are_unweighted_and_only_of_what_every_benchmark_has(varied, evaluated):
+    keys = ["backbone", "method", "checkpoint", "decoding", "metric"]
+    for key, part in evaluated.data.groupby(keys):
+        average, single = part[part["benchmark"] == "average"], part[part["benchmark"] != "average"]
+        if key[-1] != "pass":
+            assert average["mean"].tolist() == [pytest.approx(single["mean"].mean())]
+            continue
+        for k, of_k in single.groupby("k"):
+            whole = len(of_k) == len(varied.benchmarks)
+            assert average.loc[average["k"] == k, "mean"].tolist() == [pytest.approx(of_k["mean"].mean())] * whole
+
+
+def test_evaluation_agrees_with_table2(varied, evaluated):
+    table2 = importlib.import_module(TABLES["table2"]).build(varied).data
+    table2 = table2[table2["source"] == "measured"]
+    ours = evaluated.data[(evaluated.data["metric"] == "avg") & (evaluated.data["decoding"] == "t0.4")]
+    ours = ours.assign(checkpoint=ours["checkpoint"].replace("start", "last"))
+    keys = ["backbone", "method", "checkpoint", "decoding", "benchmark"]
+    both = table2.merge(ours, on=keys, how="outer", suffixes=("", "_ours"), indicator=True)
+    assert set(both["_merge"]) == {"both"}
+    for name in ("mean", "low", "high"):
+        np.testing.assert_allclose(both[name], both[f"{name}_ours"], rtol=1e-12)
+
+
+def test_evaluation_shows_people_every_method_and_labels_checkpoints(varied, evaluated):
+    for backbone, first, second in zip(varied.backbones, evaluated.tables[::2], evaluated.tables[1::2], strict=True):
+        labels = [varied.methods[name].label for name in varied.methods_of("table2", backbone)]
+        lines = [(row[0], row[1]) for row in first.rows]
+        expected = [("Base policy (before RL)", "start"), *((x, c) for x in labels for c in ("last", "best"))]
+        assert lines == expected
+        assert [row[0] for row in second.rows] == ["Base policy (before RL)", *labels]
+    notes = " ".join(evaluated.tables[0].notes)
+    assert "best is chosen by accuracy on Countdown-4, a test set" in notes
+    assert "in the training set too, by their normalised text: Countdown-4 2 of 20" in notes
+    header = list(evaluated.tables[0].header)
+    if varied.scale == "smoke":
+        assert "2 (Countdown-3, Countdown-4-answer) and 4 (Countdown-4) at T = 0.4" in notes
+        assert header[2:4] == ["Avg@k", "pass@2"]
+    else:
+        assert header[-3:] == ["Avg@k\nT = 1", "pass@2\nT = 1", "Avg@k\ngreedy"]
+
+
+def test_evaluation_comes_out_as_files_at_the_papers_scale(tmp_path):
+    study = with_reported(study_at(tmp_path, "paper", artefacts=["evaluation"]))
+    for run in [*study.runs("evaluation"), *(Run(backbone, BASE, seed) for backbone, seed in study.starts())]:
+        write_scores(study, run, 4)
+    text = make("evaluation", vary(study))[1].read_text()
+    assert "5 (MATH-500, OlympiadBench) and 10 (AIME 2024, AIME 2025, AMC 2023) at T = 0.4" in text
+    assert "pass@4" in text
+    assert "nan" not in text
+    data = pd.read_csv(study.table_stem("evaluation").with_suffix(".csv"))
+    assert set(data.loc[(data["metric"] == "pass") & (data["benchmark"] == "aime24"), "k"]) == {1, 2, 4, 8}
+    assert set(data.loc[(data["metric"] == "pass") & (data["benchmark"] == "average"), "k"]) == {1, 2, 4}
+
+
+def test_evaluation_without_the_overlap_or_a_decoding_is_refused(tmp_path):
+    study = with_reported(write_study(study_at(tmp_path, artefacts=["table2"]), problems=3))
+    path = study.evaluation_dir(Run(study.primary, "grpo", 1)) / "countdown-4.scores.parquet"
+    table = records.read(path, records.SCORES).to_pandas()
+    records.write(path, table[table["checkpoint"] != "best"].to_dict("records"), records.SCORES)
+    with pytest.raises(ValueError, match=r"grpo: countdown-4\.scores\.parquet: .* 't0\.4' and checkpoint 'best'"):
+        make("evaluation", study)
+    study.overlap_file().unlink()
+    with pytest.raises(ValueError, match=r"overlap\.csv: no such file.*snakemake"):
+        make("evaluation", study)
 
 
 def test_rendering():
@@ -202,3 +349,23 @@ def test_latex_is_balanced_and_plain(written):
         for line in text.splitlines():
             assert not re.search(r"(?<!\\)[#%]", line) or line.startswith("% needs") or line.endswith("{!}{%")
     assert escape(r"a_b \ ~") == r"a\_b \textbackslash{} \textasciitilde{}"
+
+
+@pytest.mark.parametrize("scale", ["smoke", "paper"])
+def test_tables_come_out_at_scales_of_another_shape(tmp_path, scale):
+    """One backbone and few methods; or three fetched backbones, and as many samples as each benchmark has."""
+    study = study_at(tmp_path, scale, artefacts=["table1", "table2"])
+    study = with_reported(write_study(quick(study) if scale == "paper" else study, problems=4))
+    for name in ("table1", "table2"):
+        assert all(path.stat().st_size > 100 for path in make(name, study))
+    result = importlib.import_module(TABLES["table2"]).build(study)
+    measured = result.data[result.data["source"] == "measured"]
+    assert list(dict.fromkeys(measured["backbone"])) == list(study.backbones)
+    samples = measured[measured["benchmark"] != "average"].groupby("benchmark")["samples"].agg(set).to_dict()
+    assert samples == {name: {k} for name, k in study.settings["evaluation"]["final"]["t0.4"]["samples"].items()}
+    for backbone in study.backbones:
+        methods = set(measured[measured["backbone"] == backbone]["method"])
+        assert methods == {"base", *study.methods_of("table2", backbone)}
+    notes = " ".join(result.tables[0].notes)
+    assert ("the same model and task" in notes) == (scale == "paper")
+    assert ("this scale runs only" in notes) == (scale == "smoke")

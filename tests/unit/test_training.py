@@ -6,6 +6,7 @@ import json
 import math
 import os
 import random
+import re
 import signal
 import time
 from types import SimpleNamespace
@@ -579,6 +580,23 @@ def test_killed_at_random_moments(small, long_values, asymgrpo_process, tmp_path
     for which in ("last", "best"):
         same_files(reference / "policy" / which, directory / "run" / "policy" / which, ["model.safetensors"])
     assert not (directory / "work").exists()
+
+
+def test_asked_to_end_it_saves_its_step(small, run_values, asymgrpo_process, tmp_path):
+    """SIGTERM, as Slurm sends it before SIGKILL: no step is lost, none is computed twice, far from any checkpoint."""
+    values, directory = run_values(steps=56, checkpoint_every=56, evaluation={"every": 20}), tmp_path / "ended"
+    started = asymgrpo_process(arguments(small, values, directory))
+    while started.poll() is None and not written(directory / "work" / "progress.json"):
+        time.sleep(0.005)
+    started.terminate()
+    out, err = started.communicate(timeout=120)
+    assert started.returncode == 128 + signal.SIGTERM, err
+    (saved,) = re.findall(r"is saved after step (\d+)", out)
+    assert 0 < int(saved) < 56
+    assert not (directory / "run").exists()
+    run(small, values, directory)
+    assert result(directory / "run")["resumed_after_step"] == int(saved)
+    same_files(run(small, values, tmp_path / "whole"), directory / "run")
 
 
 def written(path):

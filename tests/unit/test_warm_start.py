@@ -99,7 +99,7 @@ from asymgrpo.training import warm_start as module
 from asymgrpo.training.spec import warm_start_spec
 
 class Progress(module.Progress):
-    def step(self, done, **numbers):
+    def step(self, done, saved=False, **numbers):
         if done == {killed}:
             os.kill(os.getpid(), signal.SIGKILL)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PARTS = ("Snakefile", "workflow", "config", "profiles", "envs", "src")
+PARTS = ("Snakefile", "workflow", "config", "profiles", "slurm", "envs", "src")
 
 
 def copy_workflow(target: Path) -> Path:
@@ -20,7 +20,9 @@ def copy_workflow(target: Path) -> Path:
     target.mkdir(parents=True, exist_ok=True)
     for part in PARTS:
         source = ROOT / part
-        if source.is_dir():
+        if source.is_symlink():
+            (target / part).symlink_to(source.readlink())
+        elif source.is_dir():
             shutil.copytree(source, target / part, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
         elif source.exists():
             shutil.copy(source, target / part)

@@ -59,7 +59,7 @@ def test_every_artefact_is_there(finished):
         for ending in ("pdf", "png", "csv", "md"):
             assert (finished / f"figures/tiny/{name}.{ending}").stat().st_size > 100, name
         assert matplotlib.image.imread(finished / f"figures/tiny/{name}.png").std() > 0.01  # not blank
-    for name in ("table1", "table2"):
+    for name in ("table1", "table2", "evaluation"):
         for ending in ("csv", "md", "tex"):
             assert (finished / f"results/tiny/tables/{name}.{ending}").stat().st_size > 100, name
 

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from asymgrpo import plan
+from asymgrpo.config import BASE, load
+
 from .jobs import planned
 
 TINY = ("--config", "scale=tiny")
@@ -36,7 +39,9 @@ def test_theory_needs_no_training(workflow, call, targets):
     assert not {job.rule for job in jobs} & {"train", "warm_start", "training_problems"}
 
 
-@pytest.mark.parametrize("target", ["fig1", "fig2", "fig3", "fig4", "prop1", "prop2", "table1", "table2", "all"])
+@pytest.mark.parametrize(
+    "target", ["fig1", "fig2", "fig3", "fig4", "prop1", "prop2", "table1", "table2", "evaluation", "all"]
+)
 def test_every_named_target_plans(workflow, call, target):
     assert planned(call(workflow, "-n", target, *TINY))
 
@@ -58,6 +63,52 @@ def test_one_figure_trains_only_its_methods(workflow, call):
 def test_more_seeds_are_one_value(workflow, call):
     jobs = planned(call(workflow, "-n", "fig3", "--config", "scale=tiny", "seeds=[1,2,3]"))
     assert {job.wildcards["seed"] for job in jobs if job.rule == "train"} == {"1", "2", "3"}
+
+
+@pytest.mark.parametrize("scale", ["paper", "smoke"])
+def test_the_scales_of_verl_plan_without_gpu_network_and_fetched_files(workflow, call, scale):
+    """The whole DAG from a fresh copy; as many jobs of each kind as the configuration and the plan say."""
+    result = call(workflow, "-n", "--config", f"scale={scale}")
+    jobs = planned(result)
+    assert not (workflow / "results").exists()
+    study = load(workflow, {"scale": scale})
+
+    def runs(*rules):
+        found = [job.wildcards for job in jobs if job.rule in rules]
+        return sorted((w["backbone"], w.get("method", BASE), int(w["seed"])) for w in found)
+
+    assert runs("train") == sorted(study.runs())
+    needed = plan.evaluated(study, *study.artefacts)
+    assert runs("sample", "sample_base") == runs("score") == sorted(needed)
+    assert runs("sample_base") == sorted(run for run in needed if run.method == BASE)
+    assert [(b, s) for b, _, s in runs("warm_start")] == study.warm_starts()
+    fetched = sorted(job.wildcards["backbone"] for job in jobs if job.rule == "fetch_model")
+    assert fetched == sorted(name for name, backbone in study.backbones.items() if backbone.fetched)
+    counted = [sum(job.rule == rule for job in jobs) for rule in ("train", "sample", "score", "benchmark")]
+    assert counted == {"paper": [47, 37, 40, 5], "smoke": [5, 5, 6, 3]}[scale]
+    made = {job.rule for job in jobs if job.rule.startswith(("draw_", "build_"))}
+    assert made >= {"draw_fig1", "draw_fig2", "draw_fig3", "draw_fig4", "draw_prop1", "draw_prop2"}
+    assert made >= {"build_table1", "build_table2"}
+
+
+@pytest.mark.parametrize(("scale", "gpus"), [("paper", 4), ("smoke", 0), ("tiny", 0)])
+def test_a_run_asks_for_its_gpus(workflow, call, scale, gpus):
+    result = call(workflow, "-n", "table1", "--config", f"scale={scale}")
+    (train, *_) = re.findall(r"^rule train:\n(?:    .*\n)+", result.stdout + result.stderr, re.MULTILINE)
+    assert re.search(rf"^    resources: .*\bgpu={gpus}$", train, re.MULTILINE), train
+
+
+def test_one_artefact_of_the_paper_fetches_what_it_needs(workflow, call):
+    jobs = planned(call(workflow, "-n", "fig3", "--config", "scale=paper"))
+    assert {job.wildcards["backbone"] for job in jobs if job.rule == "fetch_model"} == {"qwen3-4b", "qwen2.5-math-1.5b"}
+    assert {job.wildcards["method"] for job in jobs if job.rule == "train"} == {"grpo", "ent-decrease", "ent-increase"}
+    assert not [job for job in jobs if job.rule in ("warm_start", "sample")]
+
+
+def test_a_start_policy_that_is_fetched_is_not_trained(workflow, call):
+    result = call(workflow, "-n", "results/paper/warm-start/qwen3-4b/seed-1/policy", "--config", "scale=paper")
+    assert result.returncode != 0
+    assert "MissingRuleException" in result.stdout + result.stderr
 
 
 def replace(path: Path, pattern: str, new: str) -> None:

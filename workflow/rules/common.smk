@@ -4,6 +4,7 @@ import re
 import sys
 from pathlib import Path
 
+from asymgrpo import plan
 from asymgrpo.figures import FIGURES
 from asymgrpo.tables import TABLES
 
@@ -13,14 +14,23 @@ EVALUATION = f"{RESULTS}/evaluation/{{backbone}}/{{method}}/seed-{{seed}}"
 WARM_START = f"{RESULTS}/warm-start/{{backbone}}/seed-{{seed}}"
 BENCHMARKS = [f"{RESULTS}/data/benchmarks/{name}.parquet" for name in study.benchmarks]
 BASE = "base"
-ENVIRONMENT = "../../envs/local.yaml"  # used with --sdm conda only
+# Used with --sdm conda only. Whatever needs a policy of the verl backend is in the environment of verl and vLLM.
+ENVIRONMENT = "../../envs/local.yaml"
+RUN_ENVIRONMENT = "../../envs/verl.yaml" if study.backend == "verl" else ENVIRONMENT
+SAMPLING_ENVIRONMENT = "../../envs/verl.yaml" if study.settings["sampler"] == "vllm" else ENVIRONMENT
+SAMPLER_SETTINGS = study.settings.get("sampler_settings", {})
+
+
+def one_of(names):
+    """A pattern for these names; if there are none, for nothing."""
+    return "|".join(map(re.escape, names)) or "(?!)"
 
 
 wildcard_constraints:
-    backbone="|".join(map(re.escape, study.backbones)),
-    method="|".join(map(re.escape, study.methods)),
+    backbone=one_of(study.backbones),
+    method=one_of(study.every_method),
     seed=r"[1-9]\d*",
-    benchmark="|".join(map(re.escape, study.benchmarks)),
+    benchmark=one_of(study.benchmarks),
 
 
 def as_json(value):
@@ -32,14 +42,74 @@ def fixed(value):
     return lambda wildcards: value
 
 
+def site(name):
+    """What a profile says of its site under default-resources; None: nothing."""
+    said = workflow.resource_settings.default_resources or {}
+    return said[name].raw if name in said else None
+
+
+def on_gpus(count):
+    """Resources of jobs with so many GPUs (a number, or a function of wildcards).
+
+    On a cluster those that have some go to the profile's `gpu_partition` and ask for its `gpu_type`; the same rule on a
+    scale that runs on CPUs is a job like any other.
+    """
+    counted = count if callable(count) else lambda wildcards: count
+    return {
+        "gpu": count,
+        "slurm_partition": lambda wildcards: (counted(wildcards) and site("gpu_partition")) or site("slurm_partition"),
+        "gpu_model": lambda wildcards: site("gpu_type") if counted(wildcards) else None,
+    }
+
+
 def response_tokens(wildcards):
     """The longest response of a backbone; no method has another."""
     run = Run(wildcards.backbone, next(iter(study.methods)), study.seeds[0])
     return study.spec(run)["rollout"]["max_response_tokens"]
 
 
+def longest_prompt(wildcards):
+    """What a backbone's prompts are meant to have at most, in tokens; no method has another."""
+    run = Run(wildcards.backbone, next(iter(study.methods)), study.seeds[0])
+    return study.spec(run)["rollout"]["max_prompt_tokens"]
+
+
+def template_arguments(wildcards):
+    """Of a backbone's chat template, as in training."""
+    return as_json(study.backbones[wildcards.backbone].start.get("template", {}))
+
+
+def sampling_gpus():
+    """One engine on one GPU, unless it is told to use several."""
+    if study.settings["sampler"] != "vllm" or study.settings["device"] == "cpu":
+        return 0
+    return SAMPLER_SETTINGS.get("tensor_parallel_size", 1) * SAMPLER_SETTINGS.get("pipeline_parallel_size", 1)
+
+
+def sampling_threads():
+    """Beside a GPU few cores are busy: one with vLLM's engine, and some with reading weights when it starts."""
+    return min(study.settings["threads"], 8) if sampling_gpus() else study.settings["threads"]
+
+
 def run_of(wildcards):
     return Run(wildcards.backbone, wildcards.method, int(wildcards.seed))
+
+
+def start_of(wildcards):
+    """Backbone and seed of the start policy of a run."""
+    return wildcards.backbone, study.start_seed(wildcards.backbone, int(wildcards.seed))
+
+
+def start_files(backbone, seed):
+    """What must be there for a start policy to be there: a fetched one is no output, but its record is (data.smk)."""
+    if study.backbones[backbone].fetched:
+        return f"{study.model_dir(backbone)}.yaml"
+    return study.start_policy(backbone, seed).as_posix()
+
+
+def record_of(problems):
+    """The record of a fetched set of problems (data.smk); none for generated ones."""
+    return f"{study.raw_dir(problems.name)}.yaml" if problems and problems.fetched else []
 
 
 # An artefact may have several files: Prop. 1 has a figure that needs no run beside the one that does.
@@ -70,11 +140,9 @@ def run_files(name):
 
 def score_files(name):
     """The scores that a figure or table reads: those of its runs, and of the untrained policies."""
-    if name != artefact_of(name) or not study.artefact(name).decodings:
+    if name != artefact_of(name):
         return []
-    places = [study.evaluation_dir(run) for run in study.runs(name)]
-    if name in TABLES:
-        places += [study.base_evaluation_dir(*start) for start in study.warm_starts()]
+    places = [study.evaluation_dir(run) for run in plan.evaluated(study, name)]
     return [f"{place}/{benchmark}.scores.parquet" for place in places for benchmark in study.benchmarks]
 
 
@@ -92,6 +160,7 @@ def shown(name):
             "backbones": [(b.name, b.label, b.stands_for) for b in study.backbones.values()],
             "benchmarks": [(b.name, b.label) for b in study.benchmarks.values()],
             "seeds": study.seeds,
+            "chosen": study.settings.get("methods"),
             "grid": [[*cell, method] for cell, method in study.grid().items()] if study.artefact(artefact).grid else [],
             "assumed": study.assumed(artefact),
         }
@@ -108,5 +177,30 @@ def training_jobs(dag):
             warm_start=job.rule.name == "warm_start",
         )
         for job in dag.needrun_jobs()
-        if job.rule.name in ("warm_start", "train")
+        if job.rule.name in ("warm_start", "train", "train_agreement")
     ]
+
+
+def ablation_files(wildcards):
+    """The curves of the runs that the page shows, and their final scores."""
+    needed = study.ablation(wildcards.method)
+    curves = [f"{study.runs_dir(run)}/{kind}.parquet" for run in needed for kind in ("steps", "evaluations")]
+    return curves + [
+        f"{study.evaluation_dir(run)}/{name}.scores.parquet" for run in needed for name in study.benchmarks
+    ]
+
+
+def ablation_shown(wildcards):
+    """What the page takes from the configuration: if it changes, only the page is made again."""
+    of_first_seed = [run for run in study.ablation(wildcards.method) if run.seed == study.seeds[0]]
+    return as_json(
+        {
+            "settings": {run.method: study.provenance(run) for run in of_first_seed},
+            "labels": [
+                (study.every_method[run.method].label, study.every_method[run.method].math) for run in of_first_seed
+            ],
+            "backbone": (study.backbones[study.primary].label, study.backbones[study.primary].stands_for),
+            "benchmarks": [(b.name, b.label) for b in study.benchmarks.values()],
+            "artefacts": [study.artefact("fig4").settings, study.artefact("table2").decodings],
+        }
+    )

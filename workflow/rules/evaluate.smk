@@ -1,4 +1,6 @@
-# Final evaluation in two halves: sample (GPU), then score (CPU). A better verifier rescores without sampling again.
+# Final evaluation in two halves: sample (GPU), then score (CPU). A better verifier rescores without sampling again. What is
+# sampled so far lies in work/, because Snakemake deletes declared outputs before a job starts again.
+SAMPLES = [f"{EVALUATION}/{name}.samples.parquet" for name in study.benchmarks]
 
 
 rule sample:
@@ -7,51 +9,71 @@ rule sample:
         best=rules.train.output.best,
         benchmarks=BENCHMARKS,
     output:
-        [f"{EVALUATION}/{name}.samples.parquet" for name in study.benchmarks],
+        SAMPLES,
+        record=f"{EVALUATION}/sampling.yaml",
     log:
         f"{RESULTS}/logs/sample/{{backbone}}/{{method}}/seed-{{seed}}.log",
     conda:
-        ENVIRONMENT
-    threads: study.settings["threads"]
+        SAMPLING_ENVIRONMENT
+    threads: sampling_threads()
+    resources:
+        **on_gpus(sampling_gpus()),
     params:
         policies=lambda wildcards, input: f"last={input.last} best={input.best}",
         decodings=fixed(as_json(study.settings["evaluation"]["final"])),
+        sampler=study.settings["sampler"],
+        engine=fixed(as_json(SAMPLER_SETTINGS)),
+        template=template_arguments,
+        max_prompt_tokens=longest_prompt,
         max_tokens=response_tokens,
-        out=subpath(output[0], parent=True),
+        out=subpath(output.record, parent=True),
+        work=f"{RESULTS}/work/evaluation/{{backbone}}/{{method}}/seed-{{seed}}",
         device=study.settings["device"],
     shell:
         "asymgrpo sample --policies {params.policies} --benchmarks {input.benchmarks:q}"
-        " --decodings {params.decodings:q} --max-tokens {params.max_tokens} --seed {wildcards.seed}"
-        " --device {params.device} --threads {threads} --out {params.out:q} > {log:q} 2>&1"
+        " --decodings {params.decodings:q} --sampler {params.sampler} --engine {params.engine:q}"
+        " --template {params.template:q} --max-prompt-tokens {params.max_prompt_tokens}"
+        " --max-tokens {params.max_tokens} --seed {wildcards.seed} --device {params.device} --threads {threads}"
+        " --out {params.out:q} --work {params.work:q} > {log:q} 2>&1"
 
 
 use rule sample as sample_base with:
     input:
-        last=rules.warm_start.output.policy,
+        start=lambda wildcards: start_files(wildcards.backbone, int(wildcards.seed)),
         benchmarks=BENCHMARKS,
     output:
-        [f"{EVALUATION}/{name}.samples.parquet".replace("{method}", BASE) for name in study.benchmarks],
+        [path.replace("{method}", BASE) for path in SAMPLES],
+        record=f"{EVALUATION}/sampling.yaml".replace("{method}", BASE),
     log:
         f"{RESULTS}/logs/sample/{{backbone}}/{BASE}/seed-{{seed}}.log",
     params:
-        policies=lambda wildcards, input: f"last={input.last}",
+        policies=lambda wildcards: f"last={study.start_policy(wildcards.backbone, int(wildcards.seed)).as_posix()}",
         decodings=fixed(as_json(study.settings["evaluation"]["final"])),
+        sampler=study.settings["sampler"],
+        engine=fixed(as_json(SAMPLER_SETTINGS)),
+        template=template_arguments,
+        max_prompt_tokens=longest_prompt,
         max_tokens=response_tokens,
-        out=subpath(output[0], parent=True),
+        out=subpath(output.record, parent=True),
+        work=f"{RESULTS}/work/evaluation/{{backbone}}/{BASE}/seed-{{seed}}",
         device=study.settings["device"],
 
 
+# Local where it is little: countdown's verifier takes milliseconds for a thousand answers. Answers to published problems
+# are compared symbolically, minutes of many cores.
 rule score:
     input:
-        samples=[f"{EVALUATION}/{name}.samples.parquet" for name in study.benchmarks],
+        samples=SAMPLES,
         benchmarks=BENCHMARKS,
     output:
         [f"{EVALUATION}/{name}.scores.parquet" for name in study.benchmarks],
     log:
         f"{RESULTS}/logs/score/{{backbone}}/{{method}}/seed-{{seed}}.log",
     wildcard_constraints:
-        method="|".join(map(re.escape, [*study.methods, BASE])),
+        method="|".join(map(re.escape, [*study.every_method, BASE])),
+    localrule: not any(benchmark.fetched for benchmark in study.benchmarks.values())
     conda:
         ENVIRONMENT
+    threads: study.settings["threads"]
     shell:
-        "asymgrpo score --samples {input.samples:q} --benchmarks {input.benchmarks:q} > {log:q} 2>&1"
+        "asymgrpo score --samples {input.samples:q} --benchmarks {input.benchmarks:q} --threads {threads} > {log:q} 2>&1"

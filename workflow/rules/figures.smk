@@ -1,4 +1,4 @@
-# Figures: drawn from the runs' files; those that need none come first.
+# Figures: drawn from the runs' files; those that need none come first. Local: seconds each, of one core.
 
 
 def figure_rule_priority(name):
@@ -19,6 +19,7 @@ for _figure in FIGURES:
         log:
             f"{RESULTS}/logs/figures/{_figure}.log",
         priority: figure_rule_priority(_figure)
+        localrule: True
         conda:
             ENVIRONMENT
         params:

@@ -1,4 +1,4 @@
-# Tables: csv for machines, md for people, tex for papers.
+# Tables: csv for machines, md for people, tex for papers. Local: seconds each, of one core.
 for _table in TABLES:
 
     rule:
@@ -8,11 +8,13 @@ for _table in TABLES:
             runs=run_files(_table),
             scores=score_files(_table),
             reported="config/reported/table2.csv" if _table == "table2" else [],
+            overlap=study.overlap_file().as_posix() if _table == "evaluation" else [],
             code=[f"src/asymgrpo/tables/{module}.py" for module in ("__init__", "render", _table)],
         output:
             multiext(f"{RESULTS}/tables/{_table}", ".csv", ".md", ".tex"),
         log:
             f"{RESULTS}/logs/tables/{_table}.log",
+        localrule: True
         conda:
             ENVIRONMENT
         params:

@@ -1,4 +1,4 @@
-# Named targets: `snakemake fig2`, and `snakemake warm_starts` for the start policies alone.
+# Named targets: `snakemake fig2`, and `snakemake warm_starts` for the start policies that are trained.
 for _artefact in study.every_artefact:
 
     rule:

@@ -1,5 +1,9 @@
 # Start policies and runs. What a run depends on in the configuration is in its spec and nowhere else; checkpoints to
-# resume from lie in work/, because Snakemake deletes declared outputs before a job starts again.
+# resume from lie in work/, because Snakemake deletes declared outputs before a job starts again. Start policies that are
+# fetched instead of trained are in data.smk.
+#
+# exec: a shell between Snakemake and the training would die of the SIGTERM that Slurm sends when the time is up, and take
+# the training along before it has saved its step.
 
 
 rule warm_start:
@@ -8,22 +12,24 @@ rule warm_start:
         record=f"{WARM_START}/run.yaml",
     log:
         f"{RESULTS}/logs/warm-start/{{backbone}}/seed-{{seed}}.log",
+    wildcard_constraints:
+        backbone=one_of(name for name, backbone in study.backbones.items() if not backbone.fetched),
     # the primary backbone has the longest warm start and the most runs behind it
     priority: 90
     conda:
         ENVIRONMENT
-    threads: study.settings["threads"]
+    threads: study.settings.get("warm_start", {}).get("threads", study.settings["threads"])
     params:
         spec=lambda wildcards: as_json(study.warm_start(wildcards.backbone, int(wildcards.seed))),
         out=subpath(output.record, parent=True),
         work=f"{RESULTS}/work/warm-start/{{backbone}}/seed-{{seed}}",
     shell:
-        "asymgrpo warm-start --spec {params.spec:q} --out {params.out:q} --work {params.work:q} > {log:q} 2>&1"
+        "exec asymgrpo warm-start --spec {params.spec:q} --out {params.out:q} --work {params.work:q} > {log:q} 2>&1"
 
 
 rule train:
     input:
-        start=lambda wildcards: f"{study.warm_start_dir(wildcards.backbone, study.warm_start_seed(int(wildcards.seed)))}/policy",
+        start=lambda wildcards: start_files(*start_of(wildcards)),
         problems=rules.training_problems.output,
         benchmarks=BENCHMARKS,
     output:
@@ -37,13 +43,16 @@ rule train:
     log:
         f"{RESULTS}/logs/train/{{backbone}}/{{method}}/seed-{{seed}}.log",
     conda:
-        ENVIRONMENT
+        RUN_ENVIRONMENT
     threads: study.settings["threads"]
+    resources:
+        **on_gpus(study.gpus),
     params:
         spec=lambda wildcards: as_json(study.spec(run_of(wildcards))),
+        start=lambda wildcards: study.start_policy(*start_of(wildcards)).as_posix(),
         out=subpath(output.record, parent=True),
         work=f"{RESULTS}/work/{{backbone}}/{{method}}/seed-{{seed}}",
     shell:
-        "asymgrpo train --spec {params.spec:q} --start {input.start:q} --problems {input.problems:q}"
+        "exec asymgrpo train --spec {params.spec:q} --start {params.start:q} --problems {input.problems:q}"
         " --benchmarks {input.benchmarks:q}"
         " --out {params.out:q} --work {params.work:q} > {log:q} 2>&1"

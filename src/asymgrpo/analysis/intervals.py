@@ -6,7 +6,7 @@ interval that resamples only responses would be far too narrow.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -203,3 +203,33 @@ def accuracy_intervals(counts: pd.DataFrame, level: float = LEVEL) -> pd.DataFra
     table.insert(4, "low", [low for low, _ in ends])
     table.insert(5, "high", [high for _, high in ends])
     return table.astype({"problems": int, "samples": int})
+
+
+def benchmark_intervals(values: Mapping[str, ArrayLike], level: float = LEVEL) -> pd.DataFrame:
+    """Means with their intervals over seeds and problems, per benchmark and on average; as :func:`accuracy_intervals`.
+
+    Args:
+        values: benchmark -> one value per seed and problem, shape (seeds, problems), finite.
+        level: coverage.
+
+    Returns:
+        One row per benchmark, in order, and a last one for :data:`AVERAGE`, their unweighted mean: ``benchmark``,
+        ``problems``, ``mean``, ``low``, ``high``, ``by_seed`` (the mean of every seed).
+    """
+    arrays = [np.asarray(value, dtype=np.float64) for value in values.values()]
+    distributions = [bootstrap_crossed(array, stream=stream) for stream, array in enumerate(arrays)]
+    distributions.append(np.mean(distributions, axis=0))
+    by_seed = [array.mean(axis=1) for array in arrays]
+    by_seed.append(np.mean(by_seed, axis=0))
+    problems = [array.shape[1] for array in arrays]
+    ends = [percentile_interval(distribution, level) for distribution in distributions]
+    return pd.DataFrame(
+        {
+            "benchmark": [*values, AVERAGE],
+            "problems": [*problems, sum(problems)],
+            "mean": [means.mean() for means in by_seed],
+            "low": [low for low, _ in ends],
+            "high": [high for _, high in ends],
+            "by_seed": [list(means) for means in by_seed],
+        }
+    )

@@ -100,7 +100,7 @@ def problem_counts(study: Study, run: Run, benchmarks: Sequence[str], decoding: 
 
     Args:
         study: the study.
-        run: the run; method ``base`` is the untrained policy, whose seed is the warm start's.
+        run: the run; method ``base`` is the untrained policy, whose seed is that of the start.
         benchmarks: names, in order.
         decoding: as in the scale's final evaluation, e.g. ``t0.4``.
         checkpoint: ``last`` or ``best``.
@@ -137,7 +137,7 @@ def problem_counts(study: Study, run: Run, benchmarks: Sequence[str], decoding: 
 def final_counts(
     study: Study, backbone: str, method: str, decoding: str, checkpoint: str, benchmarks: Sequence[str] | None = None
 ) -> pd.DataFrame:
-    """:func:`problem_counts` of every seed of one method; of the untrained policy (``base``), of every warm start.
+    """:func:`problem_counts` of every seed of one method; of the untrained policy (``base``), of every start.
 
     Args:
         study: the study.
@@ -149,10 +149,59 @@ def final_counts(
     """
     from asymgrpo.config import BASE, Run
 
-    starts = sorted({study.warm_start_seed(seed) for seed in study.seeds})
+    starts = sorted({study.start_seed(backbone, seed) for seed in study.seeds})
     seeds = starts if method == BASE else study.seeds
     names = list(benchmarks or study.benchmarks)
     return pd.concat(
         [problem_counts(study, Run(backbone, method, seed), names, decoding, checkpoint) for seed in seeds],
         ignore_index=True,
     )
+
+
+def final_responses(study: Study, backbone: str, method: str) -> pd.DataFrame:
+    """What the final evaluation says about the responses of one method, per problem; all decodings and checkpoints.
+
+    Args:
+        study: the study.
+        backbone: name.
+        method: name, or ``base`` for the untrained policies.
+
+    Returns:
+        One row per seed (of ``base``: start), benchmark, decoding, checkpoint and problem: ``seed``, ``benchmark``,
+        ``decoding``, ``checkpoint``, ``problem_id``, ``samples`` (k), and among them how many are ``correct``,
+        ``truncated`` (cut off at the longest response) and ``unextracted`` (no answer was found); ``tokens`` is their
+        total length.
+
+    Raises:
+        ValueError: a file is missing or lacks columns, or problems differ in k.
+    """
+    from asymgrpo.config import BASE, Run
+
+    starts = sorted({study.start_seed(backbone, seed) for seed in study.seeds})
+    parts = []
+    for seed in starts if method == BASE else study.seeds:
+        for benchmark in study.benchmarks:
+            path = Path(study.evaluation_dir(Run(backbone, method, seed))) / f"{benchmark}.scores.parquet"
+            part = _per_problem(_read(study, path, records.SCORES))
+            if (part.groupby(["decoding", "checkpoint"])["samples"].nunique() != 1).any():
+                raise ValueError(f"{path}: expected as many samples for every problem; {remedy(study, path)}")
+            part.insert(0, "seed", seed)
+            part.insert(1, "benchmark", benchmark)
+            parts.append(part)
+    return pd.concat(parts, ignore_index=True)
+
+
+def _per_problem(scores: pa.Table) -> pd.DataFrame:
+    keys = ["decoding", "checkpoint", "problem_id"]
+    table = pa.table(
+        {name: scores[name] for name in (*keys, "correct", "tokens")}
+        | {
+            "truncated": pc.equal(scores["finish_reason"], "length"),
+            "unextracted": pc.equal(scores["extracted"], ""),
+        }
+    )
+    totals = ["correct", "truncated", "unextracted", "tokens"]
+    counted = table.group_by(keys).aggregate([("correct", "count"), *((name, "sum") for name in totals)]).to_pandas()
+    names = {"correct_count": "samples"} | {f"{name}_sum": name for name in totals}
+    whole = dict.fromkeys(names.values(), int)
+    return counted.rename(columns=names).astype(whole).sort_values(keys, ignore_index=True)[[*keys, *names.values()]]

@@ -25,6 +25,7 @@ _TITLES = {
     "temperature": "sampling temperature",
     "ema_factor": "EMA factor",
     "betas": "beta shown",
+    "sampler": "sampling engine",
     "alpha_steps": "steps in alpha's mean",
 }
 
@@ -66,7 +67,7 @@ def _of_methods(methods: list[Method]) -> Iterator[str]:
         for value, keys in titles.items():
             labels.setdefault((" and ".join(keys), value), []).append(method.label)
     for (title, value), names in labels.items():
-        yield f"{title} of {' and '.join(names)} = {value}"
+        yield f"{title} of {_listed(names)} = {value}"
 
 
 def _of_scale(study: Study, artefact: Artefact, methods: list[Method]) -> Iterator[str]:
@@ -83,10 +84,13 @@ def _of_named(study: Study, artefact: Artefact, methods: list[Method]) -> Iterat
     """Assumed settings of the backbones that the artefact shows, and of the benchmarks."""
     named = [(b.label, b.settings) for b in _backbones(study, artefact)]
     named += [(b.label, b.sources) for b in study.benchmarks.values()]
+    labels: dict[tuple[str, str], list[str]] = {}
     for label, settings in named:
         for path, setting in settings.items():
             if _is(setting) and not _unused(path, methods):
-                yield f"{_title(path)} of {label} = {_show(setting.value)}"
+                labels.setdefault((_title(path), _show(setting.value)), []).append(label)
+    for (title, value), same in labels.items():
+        yield f"{title} of {_listed(same)} = {value}"
 
 
 def _backbones(study: Study, artefact: Artefact) -> list[Backbone]:
@@ -110,4 +114,10 @@ def _title(path: Key) -> str:
 def _show(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(_show, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    if value is None:
+        return "not fixed"
+    return f"{value:g}" if isinstance(value, float) else str(value).replace("\n", "\\n")
+
+
+def _listed(names: list[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))

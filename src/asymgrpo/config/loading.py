@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -36,35 +36,42 @@ def load(root: str | Path = ".", overrides: Mapping[str, Any] | None = None) -> 
         if name not in artefacts["artefacts"]:
             raise unknown(blame["artefacts"], "artefacts", "artefact", name, artefacts["artefacts"])
 
-    checks.check_scale(scale_file.as_posix(), scale, list(benchmarks["benchmarks"]))
+    checks.check_scale(scale_file.as_posix(), scale, benchmarks, list(methods["methods"]))
     checks.check_methods(methods)
     checks.check_benchmarks(benchmarks)
     checks.check_artefacts(artefacts, list(methods["methods"]), scale, scale_file.as_posix())
 
-    settings = flatten({key: scale[key] for key in scale if key not in ("backbones", "grid")})
+    settings = flatten({key: scale[key] for key in scale if key not in ("backbones", "grid", "cost")})
     if chosen["seeds"] is not None:
         stated = settings["seeds",]
         settings["seeds",] = Setting(chosen["seeds"], stated.provenance, stated.note)
     grid = flatten(scale.get("grid") or methods["grid"])
-    named = _methods(methods)
+    every_method = _methods(methods)
+    kept = settings["methods",].value if ("methods",) in settings else list(every_method)
+    named = {name: method for name, method in every_method.items() if name in kept}
     backbones = {name: _backbone(name, entry) for name, entry in scale["backbones"].items()}
     primary = next(iter(backbones.values()))
     loss = below(settings, "training", "loss") | below(primary.settings, "training", "loss")
-    cells, grid_methods = _grid(grid, named, methods["defaults"], loss)
+    cells, grid_methods = _grid(grid, every_method, methods["defaults"], loss)
+    shown = {name: _artefact(name, entry, named) for name, entry in artefacts["artefacts"].items()}
+    checks.check_shown(scale_file.as_posix(), [shown[name] for name in chosen["artefacts"]], artefacts)
     return Study(
         root=root,
         scale=chosen["scale"],
         seeds=tuple(settings["seeds",].value),
         backbones=MappingProxyType(backbones),
         methods=MappingProxyType(named | grid_methods),
+        every_method=MappingProxyType(every_method | grid_methods),
         benchmarks=MappingProxyType(_benchmarks(benchmarks, settings)),
-        artefacts=tuple(chosen["artefacts"]),
-        every_artefact=MappingProxyType(
-            {name: _artefact(name, entry, named) for name, entry in artefacts["artefacts"].items()}
+        datasets=MappingProxyType(
+            {name: _fetched(name, entry, benchmarks["defaults"]) for name, entry in benchmarks["datasets"].items()}
         ),
-        cells=MappingProxyType(cells),
+        artefacts=tuple(chosen["artefacts"]),
+        every_artefact=MappingProxyType(shown),
+        cells=MappingProxyType({cell: name for cell, name in cells.items() if name in named or name in grid_methods}),
         scale_settings=MappingProxyType(settings),
         grid_settings=MappingProxyType(grid),
+        cost=MappingProxyType(flatten(scale["cost"])),
     )
 
 
@@ -117,7 +124,13 @@ def _scale_file(root: Path, scale: str, blame: str) -> Path:
 
 
 def _backbone(name: str, entry: Mapping[str, Any]) -> Backbone:
-    return Backbone(name, entry["label"], entry["stands_for"], MappingProxyType(flatten(entry)))
+    return Backbone(
+        name=name,
+        label=entry["label"],
+        stands_for=entry["stands_for"],
+        settings=MappingProxyType(flatten({key: entry[key] for key in entry if key != "cost"})),
+        cost=MappingProxyType(flatten(entry.get("cost", {}))),
+    )
 
 
 def _methods(document: Mapping[str, Any]) -> dict[str, Method]:
@@ -196,20 +209,36 @@ def _benchmarks(document: Mapping[str, Any], scale: Settings) -> dict[str, Bench
 
 
 def _benchmark(name: str, entry: Mapping[str, Any], defaults: Mapping[str, Any], scale: Settings) -> Benchmark:
-    sources = {**below(flatten(defaults), "generator"), **below(flatten(entry), "generator")}
     limit = scale.get(("evaluation", "max_problems"))
+    if "source" in entry:
+        return _fetched(name, entry, defaults, limit)
+    sources = {**below(flatten(defaults), "generator"), **below(flatten(entry), "generator")}
     if limit is not None and limit.value < sources["problems",].value:
         sources["problems",] = limit
     return Benchmark(name, entry["label"], entry.get("stands_for"), MappingProxyType(sources))
 
 
-def _artefact(name: str, entry: Mapping[str, Any], methods: Iterable[str]) -> Artefact:
+def _fetched(
+    name: str, entry: Mapping[str, Any], defaults: Mapping[str, Any], limit: Setting | None = None
+) -> Benchmark:
+    """Problems from a repository. How many it must have stays asserted when a scale uses fewer of them."""
+    sources = {**below(flatten(entry), "source"), ("prompt",): flatten({**defaults, **entry})["prompt",]}
+    if limit is not None and limit.value < sources["problems",].value:
+        sources["max_problems",] = limit
+    return Benchmark(name, entry["label"], entry.get("stands_for"), MappingProxyType(sources))
+
+
+def _artefact(name: str, entry: Mapping[str, Any], methods: Collection[str]) -> Artefact:
+    """An artefact with those of its methods that the scale runs."""
     lists = entry.get("methods")
     return Artefact(
         name=name,
         title=entry["title"],
         methods=MappingProxyType(
-            {role: tuple(methods if names == "all" else names) for role, names in lists["value"].items()}
+            {
+                role: tuple(methods if names == "all" else (name for name in names if name in methods))
+                for role, names in lists["value"].items()
+            }
             if lists
             else {}
         ),

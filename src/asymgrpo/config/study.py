@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from asymgrpo.config.errors import mistake, unknown
 from asymgrpo.config.settings import Key, Setting, Settings, below, under, values
 
-ARTEFACTS = ("fig1", "fig2", "fig3", "fig4", "prop1", "prop2", "table1", "table2")
+ARTEFACTS = ("fig1", "fig2", "fig3", "fig4", "prop1", "prop2", "table1", "table2", "evaluation")
 BASE = "base"  # the untrained policy, where a method's name stands in a path
+REFERENCES = ("grpo", "reinforce")  # what the page of any other method compares it with
 
 
 class Run(NamedTuple):
@@ -29,12 +30,34 @@ class Backbone:
     name: str
     label: str
     stands_for: str
-    settings: Settings  # paths below backbones.<name>; those below `training` go before the scale's
+    settings: Settings  # paths below backbones.<name>; those below `training` and `verl` go before the scale's
+    cost: Settings  # what the plan's model of costs needs to know
+
+    @property
+    def fetched(self) -> bool:
+        """Whether it is a model from the hub; otherwise it is warm-started."""
+        return ("model", "repository") in self.settings
 
     @property
     def policy(self) -> dict[str, Any]:
-        """Sizes of the policy: hidden_size, layers, heads, kv_heads, head_dim, intermediate_size, rope_theta."""
+        """Sizes of the policy: hidden_size, layers, heads, kv_heads, head_dim, intermediate_size, rope_theta.
+
+        Empty for a fetched model.
+        """
         return values(below(self.settings, "policy"))
+
+    @property
+    def model(self) -> dict[str, Any]:
+        """A fetched model: repository, revision (None: not pinned), licence, template (arguments of its chat template).
+
+        Empty for a warm-started policy.
+        """
+        return {"template": {}} | values(below(self.settings, "model")) if self.fetched else {}
+
+    @property
+    def start(self) -> dict[str, Any]:
+        """As in a run's spec: of :attr:`model`, what decides what is trained."""
+        return {key: value for key, value in self.model.items() if key != "licence"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +92,7 @@ class Method:
 
 @dataclass(frozen=True, eq=False)
 class Benchmark:
-    """A set of problems; `stands_for` is the paper's benchmark whose role it has, if any."""
+    """A set of problems, to be evaluated or trained on; `stands_for` is the paper's whose role it has, if any."""
 
     name: str
     label: str
@@ -78,8 +101,17 @@ class Benchmark:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What the problems are made with: task, numbers, problems, seed, and the filters."""
+        """Where the problems are from.
+
+        Generated: task, numbers, problems, seed, and the filters. Fetched: repository, revision, content, problems (how
+        many it has), licence, prompt, and if need be corrections and max_problems (how many of them are used).
+        """
         return values(self.sources)
+
+    @property
+    def fetched(self) -> bool:
+        """Whether its problems come from a repository of the hub."""
+        return ("repository",) in self.sources
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,13 +143,16 @@ class Study:
     scale: str
     seeds: tuple[int, ...]
     backbones: Mapping[str, Backbone]  # the first is the primary one
-    methods: Mapping[str, Method]  # those of methods.yaml, then the grid's
+    methods: Mapping[str, Method]  # those of methods.yaml that the scale runs, then the grid's
+    every_method: Mapping[str, Method]  # all of methods.yaml, then the grid's: what can be run by its name
     benchmarks: Mapping[str, Benchmark]  # those that the scale uses, in its order
+    datasets: Mapping[str, Benchmark]  # what can be trained on beside generated problems
     artefacts: tuple[str, ...]  # those that config.yaml selects
     every_artefact: Mapping[str, Artefact]
     cells: Mapping[tuple[float, float], str]  # the grid: (beta_pos, beta_neg) -> method
     scale_settings: Settings  # everything the scale's file sets, with provenance
     grid_settings: Settings  # beta_pos and beta_neg of the grid, with provenance
+    cost: Settings  # constants of `asymgrpo plan`, below `measured` or below `model`
 
     # What is run
 
@@ -128,8 +163,18 @@ class Study:
 
     @property
     def backend(self) -> str:
-        """What trains: "torch"."""
+        """What trains: "torch" or "verl"."""
         return self.scale_settings["backend",].value
+
+    @property
+    def gpus(self) -> int:
+        """GPUs that a run asks for: verl's, on all nodes; 0 on a CPU, and for the torch backend."""
+        if self.backend != "verl" or self.scale_settings["device",].value == "cpu":
+            return 0
+        return self._verl_value("trainer.nnodes") * self._verl_value("trainer.n_gpus_per_node")
+
+    def _verl_value(self, key: str) -> int:
+        return self.scale_settings["verl", key].value
 
     @property
     def primary(self) -> str:
@@ -162,18 +207,38 @@ class Study:
         """Fig. 4(d) on the primary backbone: (beta_pos, beta_neg) -> method, row by row of beta_pos."""
         return dict(self.cells)
 
+    def ablation(self, method: str) -> list[Run]:
+        """The runs of one method's page: its own, then those of the methods it is compared with; primary backbone only.
+
+        Any method can be asked for, also one that the scale does not run otherwise.
+        """
+        names = dict.fromkeys([self._known_method(method).name, *REFERENCES])
+        return [Run(self.primary, name, seed) for name in names for seed in self.seeds]
+
     def artefact(self, name: str) -> Artefact:
         """An artefact by its name, whether it is selected or not; ConfigError if there is none."""
         if name not in self.every_artefact:
             raise unknown("config/artefacts.yaml", "artefacts", "artefact", name, self.every_artefact)
         return self.every_artefact[name]
 
+    @property
+    def train_dataset(self) -> Benchmark | None:
+        """What is trained on, if it comes from a repository; None: `data.train` says how problems are generated."""
+        name = self.scale_settings.get(("data", "train", "dataset"))
+        return None if name is None else self.datasets[name.value]
+
+    def fetched_problems(self) -> dict[str, Benchmark]:
+        """Every set of problems of the scale that comes from a repository, by name: what is trained on comes first."""
+        used = [self.train_dataset, *self.benchmarks.values()]
+        return {problems.name: problems for problems in used if problems is not None and problems.fetched}
+
     # What a run is given
 
     def spec(self, run: Run) -> dict[str, Any]:
         """Everything in the configuration that determines a run's result, nothing else, as nested plain values."""
+        settings = values(self._run_settings(run))
         identity = {"scale": self.scale, "backbone": run.backbone, "method": run.method}
-        return identity | values(self._run_settings(run))
+        return identity | {"verl": {}} | settings | {"start": self.backbones[run.backbone].start}
 
     def provenance(self, run: Run) -> dict[str, dict[str, Any]]:
         """Dotted key -> value, provenance and note of every setting in `spec(run)`; scale and names are no settings."""
@@ -190,12 +255,15 @@ class Study:
                 "", f"seed {run.seed} of {run.backbone}/{run.method}", "is no seed", "an integer of at least 1"
             )
         scale, method = self.scale_settings, self._known_method(run.method)
-        start = scale["warm_start_seeds",]
+        backbone = self.backbones[run.backbone]
+        seeds = Setting(None, "derived", "a fetched model is one") if backbone.fetched else scale["warm_start_seeds",]
         found: dict[Key, Setting] = {
             ("seed",): self._with_value("seeds", run.seed),
-            ("warm_start_seed",): Setting(self.warm_start_seed(run.seed), start.provenance, start.note),
+            ("warm_start_seed",): replace(seeds, value=self.start_seed(run.backbone, run.seed)),
         }
         found |= {key: scale[key] for key in (("backend",), ("device",), ("threads",))}
+        found |= {("start", *p): s for p, s in below(backbone.settings, "model").items() if p != ("licence",)}
+        found |= under("verl", below(scale, "verl") | below(backbone.settings, "verl"))
         training = self._training(run.backbone)
         found |= under("estimator", below(method.settings, "estimator"))
         found |= under("loss", _loss(training, method))
@@ -211,22 +279,56 @@ class Study:
         source = self.scale_settings[key,]
         return Setting(value, source.provenance, source.note)
 
-    def warm_start_seed(self, run_seed: int) -> int:
-        """Which warm start a run begins from: run seeds take them in turn."""
+    def start_seed(self, backbone: str, run_seed: int) -> int:
+        """Which start policy a run begins from: run seeds take the warm starts in turn; a fetched model is only one."""
+        if self.backbones[self._known_backbone(backbone)].fetched:
+            return 1
         return (run_seed - 1) % self.scale_settings["warm_start_seeds",].value + 1
 
+    def starts(self) -> list[tuple[str, int]]:
+        """(backbone, start seed) of every start policy that some run of this study may begin from."""
+        return [
+            (backbone, start)
+            for backbone in self.backbones
+            for start in sorted({self.start_seed(backbone, seed) for seed in self.seeds})
+        ]
+
     def warm_starts(self) -> list[tuple[str, int]]:
-        """(backbone, warm start seed) of every warm start that some run of this study may begin from."""
-        seeds = sorted({self.warm_start_seed(seed) for seed in self.seeds})
-        return [(backbone, seed) for backbone in self.backbones for seed in seeds]
+        """Those of :meth:`starts` that are trained, not fetched."""
+        return [start for start in self.starts() if not self.backbones[start[0]].fetched]
 
     def warm_start(self, backbone: str, seed: int) -> dict[str, Any]:
-        """Everything in the configuration that determines a warm start, as nested plain values."""
-        settings = below(self.scale_settings, "warm_start") | {
-            key: self.scale_settings[key] for key in (("device",), ("threads",))
-        }
-        policy = self.backbones[self._known_backbone(backbone)].policy
+        """Everything in the configuration that determines a warm start, as nested plain values.
+
+        Raises:
+            ConfigError: there is no such backbone, or it is fetched.
+        """
+        if self.backbones[self._known_backbone(backbone)].fetched:
+            raise mistake("", f"the warm start of {backbone}", "does not exist", "a backbone that has a `policy`")
+        general: Settings = {key: self.scale_settings[key] for key in (("device",), ("threads",))}
+        settings = {**general, **below(self.scale_settings, "warm_start")}
+        policy = self.backbones[backbone].policy
         return {"scale": self.scale, "backbone": backbone, "seed": seed, "policy": policy} | values(settings)
+
+    @property
+    def agreement(self) -> dict[str, Any] | None:
+        """How the backends are compared: method, steps, torch_seeds, verl_seeds, level; None if the scale does not."""
+        return values(below(self.scale_settings, "agreement")) or None
+
+    def agreement_runs(self) -> list[tuple[str, int]]:
+        """(backend, seed) of every run of the comparison."""
+        settings = self.agreement or {}
+        return [(backend, seed) for backend in ("torch", "verl") for seed in settings[f"{backend}_seeds"]]
+
+    def agreement_spec(self, backend: str, seed: int) -> dict[str, Any]:
+        """A run's spec on the primary backbone with that backend: the same but for what concerns only the other."""
+        settings = self.agreement or {}
+        spec = self.spec(Run(self.primary, settings["method"], seed))
+        steps = settings["steps"]
+        # evaluated at the start and the end only, on one benchmark: the comparison is about training
+        spec |= {"backend": backend, "steps": steps, "checkpoint_every": steps}
+        spec["evaluation"] |= {"every": steps, "benchmarks": [spec["evaluation"]["select_on"]]}
+        return spec | ({"verl": {}, "threads": 1} if backend == "torch" else {})
 
     def assumed(self, artefact: str) -> list[str]:
         """For a caption: every setting that the artefact depends on and that nobody has stated, with its value."""
@@ -248,25 +350,59 @@ class Study:
         """Where a run keeps what it needs to resume; outside every declared output."""
         return self._results("work", run.backbone, run.method, f"seed-{run.seed}")
 
+    def warm_start_work_dir(self, backbone: str, seed: int) -> Path:
+        """The same of a warm start."""
+        return self._results("work", "warm-start", backbone, f"seed-{seed}")
+
+    def evaluation_work_dir(self, run: Run) -> Path:
+        """The same of a final evaluation."""
+        return self._results("work", "evaluation", run.backbone, run.method, f"seed-{run.seed}")
+
+    def log_file(self, run: Run) -> Path:
+        """What the job that trains a run has printed."""
+        return self._results("logs", "train", run.backbone, run.method, f"seed-{run.seed}.log")
+
     def warm_start_dir(self, backbone: str, seed: int) -> Path:
-        """A backbone before reinforcement learning."""
+        """A warm start: its policy, and its record."""
         return self._results("warm-start", backbone, f"seed-{seed}")
+
+    def model_dir(self, backbone: str) -> Path:
+        """A fetched model."""
+        return self._results("models", backbone)
+
+    def start_policy(self, backbone: str, seed: int) -> Path:
+        """A backbone before reinforcement learning; `seed` is that of the start (:meth:`start_seed`)."""
+        if self.backbones[self._known_backbone(backbone)].fetched:
+            return self.model_dir(backbone)
+        return self.warm_start_dir(backbone, seed) / "policy"
 
     def evaluation_dir(self, run: Run) -> Path:
         """The final evaluation of a run."""
         return self._results("evaluation", run.backbone, run.method, f"seed-{run.seed}")
 
     def base_evaluation_dir(self, backbone: str, seed: int) -> Path:
-        """The final evaluation of the untrained policy of a warm start seed."""
+        """The final evaluation of the untrained policy of a start seed."""
         return self._results("evaluation", backbone, BASE, f"seed-{seed}")
 
     def benchmark_file(self, name: str) -> Path:
         """The problems of a benchmark."""
         return self._results("data", "benchmarks", f"{name}.parquet")
 
+    def raw_dir(self, name: str) -> Path:
+        """The files of a fetched set of problems, as in its repository; beside it the record of their fetch, .yaml."""
+        return self._results("data", "raw", name)
+
+    def overlap_file(self) -> Path:
+        """How many problems of each benchmark are trained on."""
+        return self._results("data", "overlap.csv")
+
     def train_file(self) -> Path:
         """The problems that policies are trained on."""
         return self._results("data", "train.parquet")
+
+    def agreement_dir(self, backend: str, seed: int) -> Path:
+        """The directory of a run that compares backends."""
+        return self._results("agreement", backend, f"seed-{seed}")
 
     def figure_stem(self, name: str) -> Path:
         """A figure's path without its ending (.pdf, .png, .csv, .md)."""
@@ -275,6 +411,10 @@ class Study:
     def table_stem(self, name: str) -> Path:
         """A table's path without its ending (.csv, .md, .tex)."""
         return self._results("tables", name)
+
+    def ablation_stem(self, method: str) -> Path:
+        """The page of one method without its ending (.md, .pdf, .png, .csv, .table.csv)."""
+        return self._results("ablations", method)
 
     def _results(self, *parts: str) -> Path:
         return self.root.joinpath("results", self.scale, *parts)
@@ -285,9 +425,9 @@ class Study:
         return name
 
     def _known_method(self, name: str) -> Method:
-        if name not in self.methods:
-            raise unknown("config/methods.yaml", "methods", "method", name, self.methods)
-        return self.methods[name]
+        if name not in self.every_method:
+            raise unknown("config/methods.yaml", "methods", "method", name, self.every_method)
+        return self.every_method[name]
 
 
 def _loss(training: Settings, method: Method) -> dict[Key, Setting]:

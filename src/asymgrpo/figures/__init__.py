@@ -33,6 +33,9 @@ FIGURES: dict[str, str] = {
 }
 """Figure -> module with ``draw(study)``; imported when drawn, so that listing figures costs nothing."""
 
+CHECKS: dict[str, str] = {"agreement": "asymgrpo.figures.agreement"}
+"""The same for figures that are no part of the paper's, from runs of their own."""
+
 
 CURVE_DECODING = "greedy"
 """Decoding of the evaluations during training, which the curves of test accuracy show."""
@@ -64,21 +67,25 @@ def make(name: str, study: Study) -> list[Path]:
     Raises:
         ValueError: no such figure; a run file that it needs is missing or incomplete.
     """
-    if name not in FIGURES:
-        raise ValueError(f"no figure {name!r}; there are {', '.join(FIGURES)}")
+    modules = FIGURES | CHECKS
+    if name not in modules:
+        raise ValueError(f"no figure {name!r}; there are {', '.join(modules)}")
     from asymgrpo.figures import style
 
     with style.context():
-        artefact = import_module(FIGURES[name]).draw(study)
-        artefact.figure.draw_without_rendering()
-        artefact.figure.set_layout_engine("none")  # laid out once, the same in both files
-        files = {
-            ".pdf": _image(artefact.figure, "pdf", {"Creator": "asymgrpo", "Producer": None, "CreationDate": None}),
-            ".png": _image(artefact.figure, "png", {"Software": None}),
-            ".csv": csv_bytes(artefact.data),
-            ".md": (artefact.caption.strip() + "\n").encode(),
-        }
-    return write_all(Path(study.figure_stem(name)), files)
+        return write_all(Path(study.figure_stem(name)), files_of(import_module(modules[name]).draw(study)))
+
+
+def files_of(artefact: Artefact) -> dict[str, bytes]:
+    """The files of a drawn figure by their endings; to be called in :func:`asymgrpo.figures.style.context`."""
+    artefact.figure.draw_without_rendering()
+    artefact.figure.set_layout_engine("none")  # laid out once, the same in both files
+    return {
+        ".pdf": _image(artefact.figure, "pdf", {"Creator": "asymgrpo", "Producer": None, "CreationDate": None}),
+        ".png": _image(artefact.figure, "png", {"Software": None}),
+        ".csv": csv_bytes(artefact.data),
+        ".md": (artefact.caption.strip() + "\n").encode(),
+    }
 
 
 def _image(figure: Figure, kind: str, metadata: Mapping[str, str | None]) -> bytes:
@@ -152,8 +159,25 @@ def assumptions(study: Study, name: str) -> str:
     return "Assumed, because the paper does not state it: " + "; ".join(statements) + "." if statements else ""
 
 
+def standing(study: Study) -> str:
+    """The backbones, each with the paper's model whose place it takes, if that is another."""
+    return ", ".join(
+        f"{b.label} ({b.stands_for} in the paper)" if b.stands_for not in ("", b.label) else b.label
+        for b in study.backbones.values()
+    )
+
+
+def chosen_methods(study: Study) -> str:
+    """One sentence about the methods of a scale that does not run all of them; empty for one that does."""
+    if ("methods",) not in study.scale_settings:
+        return ""
+    labels = [method.label for method in study.methods.values() if not method.grid_cell]
+    return f"Of the methods, this scale runs only {', '.join(labels)}."
+
+
 def caption(study: Study, name: str, text: str, *notes: str) -> str:
     """A figure's caption in markdown: what it shows, how it was made, what was assumed."""
-    standing = ", ".join(f"{b.label} ({b.stands_for} in the paper)" for b in study.backbones.values() if b.stands_for)
-    made = " ".join(note for note in (*notes, f"Scale `{study.scale}`: {standing}.") if note)
+    made = " ".join(
+        note for note in (*notes, f"Scale `{study.scale}`: {standing(study)}.", chosen_methods(study)) if note
+    )
     return "\n\n".join(part for part in (text, made, assumptions(study, name)) if part)

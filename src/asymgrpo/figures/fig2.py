@@ -33,7 +33,7 @@ COLUMNS = (
     ("entropy", "Entropy (nats)"),
     ("accuracy", "Test accuracy (%)"),
     ("solved", "Solved (%)"),
-    ("logprob_gain_correct", "Log-prob gain (nats)"),
+    ("logprob_gain_correct", "Log-p gain (nats)"),
 )
 
 

@@ -65,7 +65,8 @@ def draw(study: Study) -> Artefact:
         seeds_and_band(study),
         smoothing(factor),
         accuracy_note(study),
-        f"(d): final average at {decoding}, {CHECKPOINT} checkpoint; outlined: the paper's choice.",
+        f"(d): final average at {decoding}, {CHECKPOINT} checkpoint"
+        + ("; outlined: the paper's choice." if CHOSEN in set(cells["method"]) else "."),
     )
     entries = style.by_rows(methods, columns=3)
     style.finish(

@@ -68,7 +68,7 @@ def draw(study: Study) -> Artefact:
         "Differences to REINFORCE of the same seed and step (same policy and rollouts at step 1).",
         seeds_and_band(study) + " No smoothing.",
         f"Measured sign as predicted: {_share(agreement[agreement['step'] == 1])} at step 1, "
-        f"{_share(agreement)} over the first {first} steps.",
+        f"{_share(agreement)} over the first {changes['step'].max()} steps.",
     )
     entries = style.by_rows(list(dict.fromkeys(name for names in methods.values() for name in names)), columns=3)
     style.finish(

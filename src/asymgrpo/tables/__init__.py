@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 
     from asymgrpo.config import Study
 
-TABLES: dict[str, str] = {"table1": "asymgrpo.tables.table1", "table2": "asymgrpo.tables.table2"}
+TABLES: dict[str, str] = {
+    "table1": "asymgrpo.tables.table1",
+    "table2": "asymgrpo.tables.table2",
+    "evaluation": "asymgrpo.tables.evaluation",
+}
 """Table -> module with ``build(study)``; imported when built."""
 
 

@@ -49,6 +49,7 @@ class Table:
         rows: one list of cells per row, as long as the header; a string cell may hold mathtext between dollars.
         notes: sentences below the table.
         label: LaTeX label.
+        left: so many columns are aligned to the left in markdown, the others to the right.
     """
 
     title: str
@@ -56,6 +57,7 @@ class Table:
     rows: Sequence[Sequence[Cell]]
     notes: Sequence[str] = field(default_factory=tuple)
     label: str = ""
+    left: int = 1
 
     def __post_init__(self) -> None:
         """Every row has a cell for every column."""
@@ -75,7 +77,7 @@ def _markdown(table: Table) -> str:
         [(cell if isinstance(cell, str) else cell.text()).replace("|", "\\|") for cell in row] for row in table.rows
     ]
     widths = [max(len(row[column]) for row in [head, *body]) for column in range(len(head))]
-    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    rule = ["-" * width if column < table.left else "-" * (width - 1) + ":" for column, width in enumerate(widths)]
     lines = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
         for row in [head, rule, *body]

@@ -14,6 +14,7 @@ import pandas as pd
 
 from asymgrpo.analysis import runs
 from asymgrpo.analysis.intervals import AVERAGE, RESAMPLES, accuracy_intervals
+from asymgrpo.figures import chosen_methods
 from asymgrpo.tables import Result
 from asymgrpo.tables.render import DAGGER, Cell, Estimate, Table
 
@@ -170,16 +171,23 @@ def _headline(
 def _notes(study: Study, backbone: str, names: list[str], has_best: bool) -> list[str]:
     count = len(study.seeds)
     entry = study.backbones[backbone]
-    starts = len({study.warm_start_seed(seed) for seed in study.seeds})
+    starts = len({study.start_seed(backbone, seed) for seed in study.seeds})
     over = "seeds and problems" if count > 1 else "problems (one seed)"
     notes = [
         f"Mean over {count} seed{'s' if count > 1 else ''} and [95% bootstrap interval] over {over}, {RESAMPLES} "
         f"resamples, the same draws for every method; the base policy's is over {starts} "
-        f"warm start{'s' if starts > 1 else ''}. Average: unweighted mean of the {len(study.benchmarks)} benchmarks. "
+        f"start{'s' if starts > 1 else ''}. Average: unweighted mean of the {len(study.benchmarks)} benchmarks. "
         "n problems, k samples each; the CSV has the correct ones of every seed.",
-        f"The paper's average is that of {entry.stands_for or 'its model'} on its five mathematics benchmarks: another "
-        "scale and another task, so levels cannot be compared, only the order and the signs of differences.",
+        f"The paper's average is that of {entry.stands_for or 'its model'} on its five mathematics benchmarks: "
+        + (
+            "the same model and task, there without an interval."
+            if entry.label == entry.stands_for
+            else "another scale and another task, so levels cannot be compared, only the order and the signs of "
+            "differences."
+        ),
     ]
+    if limited := chosen_methods(study):
+        notes.append(limited)
     if has_best:
         chosen = study.benchmarks[study.settings["evaluation"]["select_on"]].label
         notes.append(

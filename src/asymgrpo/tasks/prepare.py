@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from asymgrpo import records
 from asymgrpo.tasks import countdown
+from asymgrpo.tasks.problems import as_messages, write
+from asymgrpo.tasks.sources import fetched_problems
 
 
 def write_training_problems(settings: Mapping[str, Any], output: Path) -> None:
@@ -35,19 +36,38 @@ def write_benchmark(settings: Mapping[str, Any], output: Path) -> None:
         settings["max_solutions"],
         tuple(large) if large else None,
     )
-    _write(problems, "countdown, held-out part", output)
+    _write(problems, "countdown, held-out part", output, settings.get("answer_type", "countdown"))
 
 
-def _write(problems: Sequence[countdown.Problem], source: str, output: Path) -> None:
+def write_fetched(settings: Mapping[str, Any], record: Path, output: Path) -> None:
+    """Write the problems of a repository, which the record of their fetch lies beside.
+
+    Raises:
+        ValueError: naming the file or the problem that is not as config/benchmarks.yaml says.
+    """
+    rows, about = fetched_problems(settings, record)
+    write(output, rows, about)
+    used = "" if about["used"] == about["problems"] else f", {about['used']} of them used"
+    print(f"{output}: {about['problems']} problems of {about['repository']}{used}; licence: {about['licence']}")
+    for problem, answer in about["corrected"].items():
+        print(f"problem {problem}: has no answer in the source, and is given {answer}")
+    for problem, remark in about["remarks"].items():
+        print(f"problem {problem}: {remark}")
+
+
+def _write(problems: Sequence[countdown.Problem], source: str, output: Path, answer_type: str = "countdown") -> None:
     rows = [
         {
             "problem_id": f"{'-'.join(map(str, problem.numbers))}={problem.target}",
-            "prompt": countdown.to_text(tokens.tolist()),
+            "prompt": as_messages(countdown.to_text(tokens.tolist())),
             "ground_truth": str(problem.target),
-            "answer_type": "countdown",
+            "answer_type": answer_type,
+            "unit": "",
+            "tolerance": None,
             "source": source,
             "revision": countdown.GENERATOR_VERSION,
+            "checksum": "",
         }
         for problem, tokens in zip(problems, countdown.prompt_tokens(problems), strict=True)
     ]
-    records.write(output, rows, records.BENCHMARK)
+    write(output, rows)

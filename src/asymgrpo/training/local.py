@@ -31,10 +31,22 @@ from asymgrpo.advantages import compute_advantages, estimator_from_spec
 from asymgrpo.policy import checkpoint as huggingface
 from asymgrpo.policy.generation import Rollouts, sample
 from asymgrpo.policy.model import Policy
+from asymgrpo.progress import alive
 from asymgrpo.tasks import countdown
-from asymgrpo.theory import advantage_covariance, alpha_from_gaps, group_statistics
+from asymgrpo.tasks.problems import text_of
+from asymgrpo.training.batches import problems_of_step
 from asymgrpo.training.loss import policy_loss
-from asymgrpo.training.runtime import Checkpoint, Clock, Progress, environment, prepare, write_yaml
+from asymgrpo.training.measurement import Measured, describe_rollouts
+from asymgrpo.training.runtime import (
+    Checkpoint,
+    Clock,
+    Progress,
+    environment,
+    prepare,
+    stop_after,
+    stoppable,
+    write_yaml,
+)
 from asymgrpo.training.spec import OptimiserSettings, RunSpec, fingerprint, stream_seed
 from asymgrpo.verification import countdown as verifier
 
@@ -114,19 +126,24 @@ def train(
         resumed_at = state.step
         print(f"{spec.name}: continuing after step {resumed_at}", flush=True)
 
-    if not state.evaluations:
-        _evaluate(spec, state, benchmark_prompts)
-    progress = Progress(spec.name, spec.steps, work, done=state.step)
-    while state.step < spec.steps:
-        state.step += 1
-        train_step(spec, state, training_prompts)
-        if state.step % spec.evaluation.every == 0 or state.step == spec.steps:
+    with alive(work, asdict(spec)), stoppable() as asked_to_stop:
+        if not state.evaluations:
             _evaluate(spec, state, benchmark_prompts)
-        if state.step % spec.checkpoint_every == 0 or state.step == spec.steps:
-            checkpoint.save(state.dump())
-        last = state.steps[-1]
-        progress.step(state.step, reward=last["reward"], entropy=last["entropy"])
-    _write_run(spec, state, output, device, settings or {}, resumed_at, mark)
+        progress = Progress(spec.name, spec.steps, work, done=state.step)
+        while state.step < spec.steps:
+            state.step += 1
+            train_step(spec, state, training_prompts)
+            if state.step % spec.evaluation.every == 0 or state.step == spec.steps:
+                _evaluate(spec, state, benchmark_prompts)
+            stop = asked_to_stop()
+            saved = stop or state.step % spec.checkpoint_every == 0 or state.step == spec.steps
+            if saved:
+                checkpoint.save(state.dump())
+            last = state.steps[-1]
+            progress.step(state.step, saved, reward=last["reward"], entropy=last["entropy"])
+            if stop and state.step < spec.steps:
+                stop_after(spec.name, state.step)
+        _write_run(spec, state, output, device, settings or {}, resumed_at, mark)
     shutil.rmtree(work, ignore_errors=True)
 
 
@@ -169,17 +186,6 @@ def train_step(spec: RunSpec, state: State, training_prompts: Tensor) -> None:
 
 
 # -- the parts of a step ----------------------------------------------------------------------------------------------
-
-
-def problems_of_step(seed: int, step: int, available: int, wanted: int) -> Tensor:
-    """Indices of the step's prompts: epochs in random order, the last partial batch of an epoch dropped.
-
-    They depend on the seed only, so that the methods of one seed see the same prompts.
-    """
-    per_epoch = available // wanted
-    epoch, position = divmod(step - 1, per_epoch)
-    generator = torch.Generator().manual_seed(stream_seed("prompts", seed, epoch))
-    return torch.randperm(available, generator=generator)[position * wanted : (position + 1) * wanted]
 
 
 def score(rollouts: Rollouts) -> Tensor:
@@ -277,52 +283,17 @@ def describe_step(
     after_entropies: Tensor,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The columns of a step's row that describe its rollouts, and one row per group."""
-    groups, size = rewards.shape
-    lengths = rollouts.mask.sum(-1).double()
-    correct = rewards > 0
-    confidence = rollouts.logprobs.double().sum(-1) / lengths  # S: length-normalised old log-probability
-    by_group = group_statistics(confidence.flatten(), rewards.flatten(), group_ids)
-    accuracy = by_group.accuracy
-    alpha = alpha_from_gaps(accuracy, by_group.gap)
-    gain = (after_logprobs.double() - rollouts.logprobs.double()).sum(-1)
-    entropies = rollouts.entropies.double().sum(-1)
-
-    def per_token(where: Tensor, values: Tensor) -> float:
-        return float(values[where].sum() / lengths[where].sum()) if bool(where.any()) else float("nan")
-
-    everything = torch.ones_like(correct)
-    row = {
-        "reward": float(rewards.double().mean()),
-        "group_accuracy": float(accuracy.mean()),
-        "group_accuracy_histogram": torch.bincount(by_group.correct.long(), minlength=size + 1).tolist(),
-        "none_solved": float((accuracy == 0).double().mean()),
-        "all_solved": float((accuracy == 1).double().mean()),
-        "mixed": alpha.n_mixed / groups,
-        "n_groups": groups,
-        "n_mixed": alpha.n_mixed,
-        "entropy": per_token(everything, entropies),
-        "entropy_correct": per_token(correct, entropies),
-        "entropy_wrong": per_token(~correct, entropies),
-        "entropy_after": per_token(everything, after_entropies.double().sum(-1)),
-        "alpha": alpha.value,
-        "advantage_covariance": float(
-            advantage_covariance(confidence.flatten(), advantages.flatten(), group_ids).mean()
+    measured = Measured(
+        rewards.flatten(),
+        group_ids,
+        advantages.flatten(),
+        rollouts.mask.sum(-1).flatten(),
+        *(
+            values.double().sum(-1).flatten()
+            for values in (rollouts.logprobs, after_logprobs, rollouts.entropies, after_entropies)
         ),
-        "logprob_gain_correct": float(gain[correct].mean()) if bool(correct.any()) else float("nan"),
-        "logprob_gain_wrong": float(gain[~correct].mean()) if bool((~correct).any()) else float("nan"),
-        "response_length": float(lengths.mean()),
-        "tokens": int(lengths.sum()),
-    }
-    rows = [
-        {"rollouts": size, "correct": int(c), "confidence_correct": float(right), "confidence_wrong": float(wrong)}
-        for c, right, wrong in zip(
-            by_group.correct.tolist(),
-            by_group.confidence_correct.tolist(),
-            by_group.confidence_wrong.tolist(),
-            strict=True,
-        )
-    ]
-    return row, rows
+    )
+    return describe_rollouts(measured, rewards.shape[1])
 
 
 def length_buckets(mask: Tensor, groups: Tensor) -> list[Tensor]:
@@ -369,8 +340,8 @@ def _evaluate(spec: RunSpec, state: State, benchmark_prompts: Mapping[str, Tenso
 
 def read_prompts(path: Path) -> Tensor:
     """Prompt tokens (N, 6) of a parquet of countdown problems."""
-    texts = records.read(path, records.BENCHMARK)["prompt"].to_pylist()
-    return torch.tensor([countdown.to_tokens(text) for text in texts])
+    prompts = records.read(path, records.BENCHMARK)["prompt"].to_pylist()
+    return torch.tensor([countdown.to_tokens(text_of(prompt)) for prompt in prompts])
 
 
 def save_policy(policy: Policy, directory: Path) -> None:

@@ -11,19 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class LossSettings:
-    """Settings of the surrogate and the entropy bonus."""
-
-    clip_low: float
-    """The ratio's gain is cut below 1 - clip_low."""
-    clip_high: float
-    """... and above 1 + clip_high; Clip-higher raises only this one."""
-    dual_clip: float
-    """For negative advantages the loss per token is at most dual_clip * |A|; above 1."""
-    entropy_coefficient: float
-    """Weight of the entropy bonus; 0 is none."""
+from asymgrpo.training.spec import LossSettings
 
 
 @dataclass(frozen=True)

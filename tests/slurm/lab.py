@@ -1,0 +1,281 @@
+"""What the tests on Slurm work with: the cluster, clones of the workflow, calls of snakemake, running trainings."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..workflow.conftest import ROOT, copy_workflow
+
+SCALE, BACKBONE = "cluster", "qwen3-160k"
+METHODS = ("reinforce", "pos-only-0.5", "grpo")
+ARTEFACTS = "artefacts=[fig2,table2]"
+STEPS, CHECKPOINT_EVERY = 300, 40
+RUN_FILES = ("steps.parquet", "groups.parquet", "evaluations.parquet")
+"""Of a run, those that are the same bytes however often it was interrupted."""
+
+
+def wait_until(condition: Callable[[], Any], seconds: float = 120, what: str = "") -> Any:
+    """The first true value of the condition; fails after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"waited {seconds} s for {what or condition}"
+        time.sleep(0.1)
+    return value
+
+
+# -- Slurm ------------------------------------------------------------------------------------------------------------
+
+
+class Cluster:
+    """The one-node Slurm of cluster.sh, up while the block runs."""
+
+    def __init__(self, directory: Path, accounting: bool = False) -> None:
+        self.directory, self.accounting = directory, accounting
+
+    def __enter__(self) -> Cluster:
+        self._script("up", {"ACCOUNTING": "1" if self.accounting else "0"})
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._script("down")
+
+    def _script(self, what: str, more: dict[str, str] | None = None) -> None:
+        command = [Path(__file__).with_name("cluster.sh"), what, self.directory]
+        # its daemons keep what they inherit: a pipe would never be closed
+        with (self.directory / f"{what}.txt").open("w+") as said:
+            result = subprocess.run(command, env=os.environ | (more or {}), stdout=said, stderr=said, check=False)
+            said.seek(0)
+            assert result.returncode == 0, said.read()
+
+    @property
+    def node(self) -> str:
+        """Its only node."""
+        return self.tell("sinfo", "--noheader", "--format", "%n")
+
+    def tell(self, *command: str) -> str:
+        """What a command of Slurm says; fails if the command does."""
+        result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert result.returncode == 0, f"{' '.join(command)}: {result.stderr}"
+        return result.stdout.strip()
+
+    def jobs(self, rule: str = "", states: str = "PENDING,RUNNING") -> dict[str, str]:
+        """Job id -> state, of the jobs whose rule and wildcards (the job's comment) contain the text."""
+        lines = self.tell("squeue", "--noheader", "--states", states, "--format", "%i|%T|%k").splitlines()
+        rows = [line.split("|", 2) for line in lines]
+        return {job: state for job, state, comment in rows if rule in comment}
+
+    def job(self, rule: str) -> str:
+        """The id of the one such job that waits or runs."""
+        return wait_until(lambda: list(self.jobs(rule)), what=f"a job of {rule}")[0]
+
+    def show(self, job: str) -> dict[str, str]:
+        """What `scontrol show job` says."""
+        return dict(re.findall(r"(\S+?)=(\S*)", self.tell("scontrol", "show", "job", job)))
+
+    def update(self, *settings: str) -> None:
+        """As an administrator."""
+        self.tell("scontrol", "update", *settings)
+
+    def start_now(self, job: str) -> None:
+        """Slurm lets a job that was put back into the queue wait two minutes; an administrator need not."""
+        wait_until(lambda: self.jobs().get(job) or job in self.tell("squeue", "--noheader", "--format", "%i"), 5)
+        wait_until(lambda: self.show(job)["JobState"] == "PENDING", 60, f"job {job} to be back in the queue")
+        self.update(f"JobId={job}", "StartTime=now")
+
+
+# -- clones -----------------------------------------------------------------------------------------------------------
+
+
+def scale() -> dict[str, Any]:
+    """Of tiny.yaml one backbone, two benchmarks and three methods, with enough steps to be caught half-way."""
+    tiny = yaml.safe_load((ROOT / "config/scales/tiny.yaml").read_text())
+
+    def ours(value: Any) -> dict[str, Any]:
+        return {"value": value, "provenance": "ours", "note": "for the tests on Slurm"}
+
+    tiny["backbones"] = {BACKBONE: tiny["backbones"][BACKBONE]}
+    tiny["methods"] = ours(list(METHODS))
+    tiny["training"] |= {"steps": ours(STEPS), "checkpoint_every": ours(CHECKPOINT_EVERY)}
+    tiny["evaluation"] |= {"every": ours(100), "benchmarks": ours(["countdown-3", "countdown-4"])}
+    tiny["grid"] = {beta: ours([0.5]) for beta in ("beta_pos", "beta_neg")}
+    return tiny
+
+
+def make(directory: Path) -> Clone:
+    """A fresh copy of the workflow that knows the scale."""
+    copy_workflow(directory)
+    (directory / f"config/scales/{SCALE}.yaml").write_text(yaml.safe_dump(scale(), sort_keys=False))
+    return Clone(directory)
+
+
+class Clone:
+    """A copy of the workflow, and what was made in it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.results, self.figures = root / "results" / SCALE, root / "figures" / SCALE
+
+    def copy(self, target: Path, without: Sequence[str] = ()) -> Clone:
+        """Another one with what was made so far; times are kept, since snakemake compares them."""
+        shutil.copytree(self.root, target, symlinks=True, copy_function=shutil.copy2)
+        copied = Clone(target)
+        for name in without:
+            shutil.rmtree(copied.results / name, ignore_errors=True)
+        if without:
+            shutil.rmtree(copied.figures)
+        return copied
+
+    def call(self, *arguments: str, profile: str | None = "slurm", config: Sequence[str] = (), **more: str) -> Call:
+        """`snakemake --profile slurm --config scale=cluster ...`, started; asks Slurm sooner than usual."""
+        chosen = ["--config", f"scale={SCALE}", *(config or [ARTEFACTS])]
+        if profile is not None:
+            chosen += ["--profile", profile, "--slurm-init-seconds-before-status-checks", "1"]
+        return Call(self.root, [*arguments, *chosen], more)
+
+    def run(self, method: str) -> Path:
+        """The directory of a run."""
+        return self.results / "runs" / BACKBONE / method / "seed-1"
+
+    def log(self, method: str) -> Path:
+        """The log of its training."""
+        return self.results / "logs/train" / BACKBONE / method / "seed-1.log"
+
+    def record(self, method: str) -> str:
+        """The target of its training."""
+        return str((self.run(method) / "run.yaml").relative_to(self.root))
+
+    def resumed_after(self, method: str) -> int | None:
+        """After which step its last attempt went on."""
+        return yaml.safe_load((self.run(method) / "run.yaml").read_text())["result"]["resumed_after_step"]
+
+    def training(self, method: str, after: int = 0, seconds: float = 120) -> Training:
+        """Its training, once it runs and is past a step."""
+
+        def found() -> Training | None:
+            training = Training.find(self, method)
+            return training if training and training.step() > after else None
+
+        return wait_until(found, seconds, f"{method} to be past step {after}")
+
+    def equals(self, other: Clone, *methods: str) -> None:
+        """Asserts that runs are the same, byte by byte."""
+        for method in methods or METHODS:
+            for name in RUN_FILES:
+                one, two = (clone.run(method) / name for clone in (self, other))
+                assert one.read_bytes() == two.read_bytes(), f"{method} {name}"
+
+
+class Training:
+    """A process that trains a run, on whatever node: here there is only one."""
+
+    def __init__(self, clone: Clone, method: str, pid: int) -> None:
+        self.clone, self.method, self.pid = clone, method, pid
+
+    @classmethod
+    def find(cls, clone: Clone, method: str) -> Training | None:
+        """The one that runs now, if any."""
+        marks = ["train", "--out", f"results/{SCALE}/runs/{BACKBONE}/{method}/seed-1"]
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                words = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
+                is_it = "asymgrpo" in " ".join(words[:2]) and all(mark in words for mark in marks)
+                if is_it and (process / "cwd").resolve() == clone.root:
+                    return cls(clone, method, int(process.name))
+            except OSError:
+                continue
+        return None
+
+    def step(self) -> int:
+        """The last one that it told of, or that an earlier attempt did; told once a second."""
+        file = self.clone.results / "work" / BACKBONE / self.method / "seed-1" / "progress.json"
+        try:
+            return json.loads(file.read_text())["step"]
+        except (OSError, ValueError):
+            return 0
+
+    def environment(self) -> dict[str, str]:
+        """What it was started with."""
+        entries = Path(f"/proc/{self.pid}/environ").read_bytes().decode(errors="replace").split("\0")
+        return dict(entry.split("=", 1) for entry in entries if "=" in entry)
+
+    def send(self, number: signal.Signals) -> None:
+        """A signal."""
+        os.kill(self.pid, number)
+
+    def saved_after(self, seconds: float = 60) -> int:
+        """The step that it says it has saved when it was asked to end."""
+        log, pattern = self.clone.log(self.method), re.compile(r"is saved after step (\d+)")
+        said = wait_until(
+            lambda: log.exists() and pattern.search(log.read_text()), seconds, f"{self.method} to save its step"
+        )
+        return int(said[1])
+
+
+# -- snakemake --------------------------------------------------------------------------------------------------------
+
+
+class Call:
+    """A call of snakemake that goes on by itself; ended with the block, if it was not before."""
+
+    def __init__(self, directory: Path, arguments: Sequence[str], more: dict[str, str]) -> None:
+        self.file = directory / f"console-{time.monotonic_ns()}.txt"
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        with self.file.open("w") as console:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "snakemake", *arguments],
+                cwd=directory,
+                env=os.environ | {"PATH": path, "OMP_NUM_THREADS": "1"} | more,
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=console,
+                start_new_session=True,
+            )
+
+    def __enter__(self) -> Call:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.interrupt()
+            try:
+                self.process.wait(60)
+            except subprocess.TimeoutExpired:
+                os.killpg(self.process.pid, signal.SIGKILL)
+
+    @property
+    def said(self) -> str:
+        """What it has written so far."""
+        return self.file.read_text()
+
+    def interrupt(self) -> None:
+        """Ctrl-C: the terminal sends it to all processes in the foreground."""
+        os.killpg(self.process.pid, signal.SIGINT)
+
+    def ends(self, seconds: float = 300) -> int:
+        """Its exit status."""
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"still runs after {seconds} s:\n{self.said[-5000:]}") from None
+
+    def succeeds(self, seconds: float = 300) -> str:
+        """What it said; fails if it failed."""
+        assert self.ends(seconds) == 0, self.said[-10000:]
+        return self.said
+
+    def fails(self, seconds: float = 300) -> str:
+        """What it said; fails if it did not fail."""
+        assert self.ends(seconds) not in (0, None), self.said[-10000:]
+        return self.said

@@ -1,0 +1,37 @@
+"""The same profile where Slurm keeps accounts: `sacct` tells of a job's end, and every job must name who pays."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+ACCOUNTING = True
+
+pytestmark = pytest.mark.skipif(
+    not (shutil.which("slurmdbd") and shutil.which("mariadbd")), reason="apt-get install slurmdbd mariadb-server"
+)
+
+
+def test_with_sacct_and_an_account(cluster, alone, clone):
+    """A job that fails and is submitted again, and ends."""
+    site = clone.root / "mysite.yaml"
+    site.write_text(
+        "slurm-status-command: sacct\n"
+        "default-resources: {slurm_partition: cpu, slurm_account: papers, mem_mb_per_cpu: 8000, runtime: 60}\n"
+    )
+    said = clone.call("--profile", "mysite.yaml", clone.record("grpo")).fails(60)
+    assert "Invalid account" in said
+    assert "mysite.yaml, line 2: default-resources" in said or "mysite.yaml, line 2: slurm_account" in said
+    site.write_text(site.read_text().replace("papers", "paper"))
+    with clone.call("--profile", "mysite.yaml", clone.record("grpo")) as call:
+        training = clone.training("grpo", after=50)
+        job = cluster.job("rule_train")
+        assert cluster.show(job)["Account"] == "paper"
+        cluster.tell("scancel", job)
+        saved = training.saved_after()
+        call.succeeds()
+    assert clone.resumed_after("grpo") == saved
+    clone.equals(alone, "grpo")
+    states = cluster.tell("sacct", "--allocations", "--noheader", "--parsable2", "--format", "State")
+    assert [state.split()[0] for state in states.splitlines()] == ["CANCELLED", "COMPLETED"]

@@ -1,0 +1,270 @@
+"""`snakemake --profile slurm` on a real Slurm: the whole DAG, and everything that goes wrong on a cluster.
+
+Whatever happens, steps.parquet ends as the same bytes as without Slurm, and no step that was computed before a polite
+end (SIGTERM) is computed again; after kill -9 only those since the last checkpoint are.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+import threading
+
+import pytest
+
+from .lab import CHECKPOINT_EVERY, METHODS, STEPS, make, wait_until
+
+# -- a job for each training ------------------------------------------------------------------------------------------
+
+
+def test_the_whole_dag(cluster, alone, tmp_path):
+    """From a fresh clone to figures and tables, the same as without Slurm; what is small does not become a job."""
+    clone = make(tmp_path / "clone")
+    with clone.call() as call:
+        training = clone.training("grpo")
+        assert training.environment()["HF_HUB_OFFLINE"] == "1"
+        shown = cluster.show(cluster.job("rule_train_wildcards_qwen3-160k_grpo_1"))
+        said = call.succeeds()
+    assert shown["Partition"] == "cpu"  # this scale asks for no GPU
+    assert "gpu" not in shown["TRES"]
+    assert shown["TimeLimit"] == "1-00:00:00"
+    assert shown["MinMemoryCPU"] == "8000M"
+    assert shown["Requeue"] == "1"
+    clone.equals(alone)
+    for name in ("fig2.csv", "fig2.png", "fig2.md"):
+        assert (clone.figures / name).read_bytes() == (alone.figures / name).read_bytes(), name
+    table = "tables/table2.csv"
+    assert (clone.results / table).read_bytes() == (alone.results / table).read_bytes()
+    submitted = re.findall(r"has been submitted with SLURM jobid \d+ \(log: \S+/rule_(\w+)/", said)
+    assert {rule: submitted.count(rule) for rule in submitted} == {
+        "warm_start": 1, "train": 3, "sample": 3, "sample_base": 1,
+    }  # fmt: skip
+    assert "Nothing to be done" in clone.call().succeeds()
+
+
+# -- faults, all in one call ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def disturbed(cluster, prepared, tmp_path_factory):
+    """One call of snakemake: of its three trainings one meets its time limit, one kill -9, and one scancel.
+
+    Returns the clone, what snakemake said, and for each method the step at which its training was disturbed.
+    """
+    clone = prepared.copy(tmp_path_factory.mktemp("disturbed") / "clone")
+    stopped = {}
+
+    def hold():
+        """Stands for a training that takes long: it stops, and goes on when Slurm has asked it to end."""
+        training = clone.training("reinforce", after=50)
+        training.send(signal.SIGSTOP)
+        job = cluster.job("rule_train_wildcards_qwen3-160k_reinforce_1")
+        wait_until(lambda: cluster.show(job)["JobState"] not in ("RUNNING", "PENDING"), 150, "the time limit")
+        held["state"] = cluster.show(job)["JobState"]
+        training.send(signal.SIGCONT)
+        stopped["reinforce"] = training.saved_after()
+
+    held = {}
+    # the time limit of one minute is the profile's, for that one training
+    minute = ["--set-resources", "train:runtime=1 if wildcards.method == 'reinforce' else 60"]
+    with clone.call(*minute) as call:
+        holding = threading.Thread(target=hold, daemon=True)
+        holding.start()
+        training = clone.training("pos-only-0.5", after=50)
+        training.send(signal.SIGKILL)
+        stopped["pos-only-0.5"] = training.step()
+        training = clone.training("grpo", after=50)
+        cluster.tell("scancel", cluster.job("rule_train_wildcards_qwen3-160k_grpo_1"))
+        stopped["grpo"] = training.saved_after()
+        said = call.succeeds(400)
+        holding.join(10)
+    assert held["state"] in ("TIMEOUT", "COMPLETING")
+    return clone, said, stopped
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_disturbed_run_ends_as_if_nothing_had_happened(disturbed, alone, method):
+    disturbed[0].equals(alone, method)
+
+
+@pytest.mark.parametrize("method", ["reinforce", "grpo"])
+def test_time_limit_and_scancel_lose_no_step(disturbed, method):
+    """The next submission goes on after the very step that the one before has saved, between two checkpoints."""
+    clone, _, stopped = disturbed
+    assert 0 < stopped[method] < STEPS
+    assert clone.resumed_after(method) == stopped[method]
+
+
+def test_kill_9_loses_at_most_what_came_after_the_last_checkpoint(disturbed):
+    clone, _, stopped = disturbed
+    resumed = clone.resumed_after("pos-only-0.5")
+    assert resumed % CHECKPOINT_EVERY == 0
+    assert stopped["pos-only-0.5"] - CHECKPOINT_EVERY < resumed
+
+
+def test_each_disturbed_job_was_submitted_once_more_and_no_other(disturbed):
+    submitted = re.findall(r"has been submitted with SLURM jobid \d+ \(log: \S+/rule_(\w+)/(\S+)/", disturbed[1])
+    counts = {job: submitted.count(job) for job in submitted}
+    assert {job for job, count in counts.items() if count == 2} == {("train", f"qwen3-160k_{m}_1") for m in METHODS}
+    assert set(counts.values()) == {1, 2}
+
+
+def test_its_figures_are_the_same(disturbed, alone):
+    for name in ("fig2.csv", "fig2.png", "fig2.md"):
+        assert (disturbed[0].figures / name).read_bytes() == (alone.figures / name).read_bytes()
+
+
+# -- what happens to nodes and to snakemake ---------------------------------------------------------------------------
+
+
+def test_preemption_a_lost_node_and_ctrl_c_in_turn(cluster, alone, disturbed, tmp_path):
+    """Two runs with GPUs are preempted, then lose their node, then comes Ctrl-C; in the end the figure is the same."""
+    clone = disturbed[0].copy(tmp_path / "clone")
+    methods, gpus = ("reinforce", "pos-only-0.5"), ["--set-resources", "train:gpu=2", "train:slurm_partition=gpu"]
+    for method in methods:
+        (clone.run(method) / "run.yaml").unlink()
+    name = "rule_train_wildcards_qwen3-160k_{}_1"
+    with clone.call("fig2", *gpus) as call:
+        trainings = [clone.training(method, after=40) for method in methods]
+        jobs = [cluster.job(name.format(method)) for method in methods]
+        assert sorted(t.environment()["CUDA_VISIBLE_DEVICES"] for t in trainings) == ["0,1", "2,3"]
+        cluster.tell("sbatch", "--partition=urgent", "--gpus=4", "--output=/dev/null", "--wrap=sleep 1")
+        preempted = [training.saved_after() for training in trainings]
+        for job in jobs:
+            cluster.start_now(job)
+
+        trainings = [clone.training(m, after=step + 40) for m, step in zip(methods, preempted, strict=True)]
+        assert [cluster.job(name.format(method)) for method in methods] == jobs  # the same jobs, requeued
+        assert ["continuing after step" in clone.log(m).read_text() for m in methods] == [True, True]
+        cluster.update(f"NodeName={cluster.node}", "State=DOWN", "Reason=test")
+        reached = [training.step() for training in trainings]
+        wait_until(lambda: not any(t.find(clone, t.method) for t in trainings), 30, "the trainings to be gone")
+        cluster.update(f"NodeName={cluster.node}", "State=RESUME")
+        for job in jobs:
+            cluster.start_now(job)
+
+        trainings = [clone.training(m, after=step + 20) for m, step in zip(methods, reached, strict=True)]
+        call.interrupt()
+        interrupted = [training.saved_after() for training in trainings]
+        said = call.fails(60)
+    assert "Stopped before everything was made" in said
+    wait_until(lambda: not cluster.jobs(), 30, "Slurm's queue to be empty")
+
+    said = clone.call("fig2", *gpus).succeeds()
+    assert [clone.resumed_after(method) for method in methods] == interrupted
+    assert "Trying to restart" not in said
+    clone.equals(alone)
+    for file in ("fig2.csv", "fig2.png", "fig2.md"):
+        assert (clone.figures / file).read_bytes() == (alone.figures / file).read_bytes()
+
+
+def test_a_drained_node_is_waited_for_and_a_failing_run_stops_no_other(cluster, alone, clone):
+    """The last message names what failed and its logs; what is independent of it is there."""
+    work = clone.results / "work/qwen3-160k/grpo/seed-1"
+    work.parent.mkdir(parents=True, exist_ok=True)
+    work.write_text("a file where the training wants a directory")
+    cluster.update(f"NodeName={cluster.node}", "State=DRAIN", "Reason=test")
+    with clone.call("--retries", "0", clone.record("grpo"), clone.record("reinforce")) as call:
+        jobs = wait_until(lambda: len(found := cluster.jobs("rule_train")) == 2 and found)
+        assert set(jobs.values()) == {"PENDING"}
+        cluster.update(f"NodeName={cluster.node}", "State=RESUME")
+        said = call.fails()
+    clone.equals(alone, "reinforce")
+    assert not (clone.run("grpo") / "run.yaml").exists()
+    message = said[said.index("1 failed, with these logs:") :]
+    assert "train qwen3-160k grpo 1: results/cluster/logs/train/qwen3-160k/grpo/seed-1.log" in message
+    assert "reinforce" not in message
+    assert clone.log("grpo").read_text().strip()
+    (of_slurm,) = re.findall(r"what Slurm has to say: (results/slurm-logs/\S+)", message)
+    assert "Error in rule train" in (clone.root / of_slurm).read_text()
+    work.unlink()
+    clone.call(clone.record("grpo")).succeeds()
+    clone.equals(alone, "grpo")
+
+
+# -- what Slurm is asked for ------------------------------------------------------------------------------------------
+
+
+def refused(clone, *arguments):
+    """The message of a call that ends before it submits anything."""
+    call = clone.call(*arguments)
+    said = call.fails(60)
+    assert "has been submitted" not in said
+    assert "Traceback" not in said
+    return said[said.index("Nothing was submitted.") :]
+
+
+def change(clone, old, new):
+    """A line of the profile; its number."""
+    file = clone.root / "profiles/slurm/config.v9+.yaml"
+    text = file.read_text()
+    assert text.count(old) == 1
+    file.write_text(text.replace(old, new))
+    return 1 + text[: text.index(old)].count("\n")
+
+
+def test_an_unknown_partition_ends_at_once(cluster, clone):
+    line = change(clone, "slurm_partition: cpu", "slurm_partition: cpus")
+    message = refused(clone)
+    assert "invalid partition specified: cpus" in message  # Slurm's own words
+    assert f"change profiles/slurm/config.v9+.yaml, line {line}: slurm_partition: cpus" in message
+
+
+def test_more_gpus_than_a_node_has_end_at_once(cluster, clone):
+    line = change(clone, "  train:\n    runtime: 24h", "  train:\n    gpu: 5\n    runtime: 24h")
+    message = refused(clone)
+    assert "Slurm would not run the jobs of train: " in message
+    assert "Requested node configuration is not available" in message
+    assert f"change profiles/slurm/config.v9+.yaml, line {line + 1}: gpu: 5" in message
+    assert "change --set-resources train:gpu=5" in refused(clone, "--set-resources", "train:gpu=5")
+
+
+def test_more_time_or_memory_than_there_is_ends_at_once(cluster, clone):
+    """Slurm takes a job of too long a run time, and never starts it."""
+    line = change(clone, "runtime: 24h", "runtime: 25h")
+    message = refused(clone)
+    assert "1500 minutes are asked for, and partition cpu gives 1-00:00:00: PartitionTimeLimit" in message
+    assert f"line {line + 1}: runtime: 25h" in message or f"line {line}: runtime: 25h" in message
+    message = refused(clone, "--default-resources", "slurm_partition=cpu", "mem_mb_per_cpu=2000000")
+    assert "change --default-resources mem_mb_per_cpu=2000000" in message
+
+
+def test_the_file_of_a_site_goes_before_the_profile(cluster, clone):
+    """Layered over it; its mistakes are shown at its lines."""
+    site = clone.root / "mysite.yaml"
+    site.write_text("# ours\ndefault-resources:\n  slurm_partition: batch\n  mem_mb_per_cpu: 4000\n  runtime: 30\n")
+    assert "change mysite.yaml, line 3: slurm_partition: batch" in refused(clone, "--profile", "mysite.yaml")
+    site.write_text(site.read_text().replace("batch", "urgent"))
+    with clone.call("--profile", "mysite.yaml", clone.record("grpo")):
+        shown = cluster.show(cluster.job("rule_train"))
+    assert (shown["Partition"], shown["MinMemoryCPU"], shown["TimeLimit"]) == ("urgent", "4000M", "1-00:00:00")
+
+
+def test_the_paper_scale_asks_for_its_gpus(cluster, clone):
+    """The very jobs of `snakemake --profile slurm`, as Slurm shows them; the models' records are made up."""
+    results = clone.root / "results/paper"
+    for name in ("models/qwen3-4b.yaml", "data/train.parquet"):
+        (results / name).parent.mkdir(parents=True, exist_ok=True)
+        (results / name).write_text("")
+    benchmarks = results / "data/benchmarks"
+    benchmarks.mkdir()
+    for name in ("math-500", "aime24", "aime25", "amc23", "olympiadbench"):
+        (benchmarks / f"{name}.parquet").write_text("")
+    target = "results/paper/evaluation/qwen3-4b/{}/seed-1/sampling.yaml"
+    cluster.update("PartitionName=gpu", "State=DOWN")  # what is submitted waits
+    try:
+        call = clone.call(
+            target.format("grpo"), target.format("base"), "--rerun-triggers", "mtime", config=["scale=paper"]
+        )
+        with call:
+            train = cluster.show(cluster.job("rule_train_wildcards_qwen3-4b_grpo_1"))
+            sample = cluster.show(cluster.job("rule_sample_base_wildcards_qwen3-4b_1"))
+            call.interrupt()
+            call.fails(60)
+    finally:
+        cluster.update("PartitionName=gpu", "State=UP")
+    assert {train["Partition"], sample["Partition"]} == {"gpu"}
+    assert (train["TresPerJob"], sample["TresPerJob"]) == ("gres:gpu:h100:4", "gres:gpu:h100:1")
+    assert (train["NumCPUs"], sample["NumCPUs"]) == ("32", "8")
+    assert (train["MinMemoryCPU"], sample["MinMemoryCPU"]) == ("8000M", "8000M")
+    assert (train["TimeLimit"], sample["TimeLimit"]) == ("1-00:00:00", "04:00:00")
