@@ -55,6 +55,13 @@ def test_it_trains_and_evaluates_what_the_page_shows_and_nothing_else(workflow, 
     }  # fmt: skip
 
 
+def test_on_the_cluster_one_command_is_enough(workflow, call):
+    """At paper scale, because the profile says so; a dry run needs no Slurm."""
+    jobs = planned(call(workflow, "-n", "--profile", "profiles/slurm", "results/paper/ablations/asymgrpo.md"))
+    assert methods(jobs) == {"asymgrpo", "grpo", "reinforce"}
+    assert sum(job.rule == "ablation" for job in jobs) == 1
+
+
 def test_it_is_no_part_of_all(workflow, call):
     assert not [job for job in planned(call(workflow, "-n", *TINY)) if job.rule == "ablation"]
 

@@ -44,8 +44,6 @@ def checks(study: Study, profile: Profile | None = None, train: bool = False) ->
     yield from machine.disk(study, profile.jobs if profile is not None and slurm else 1)
     if train:
         yield from trial.checks(study, profile if slurm else None)
-    elif study.gpus:
-        yield Check("one step", "not tried; --train does, which takes minutes of the GPUs")
 
 
 def report(found: Iterable[Check]) -> bool:
