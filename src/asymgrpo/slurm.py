@@ -1,8 +1,8 @@
 """Around a call of Snakemake on Slurm: what Slurm would refuse, told before anything is submitted, and what failed.
 
-``snakemake --profile slurm`` asks Slurm about every kind of job that it is going to submit: ``sbatch --test-only`` with
-the very options of the executor plugin. A mistake in a profile so ends at once, with Slurm's words and the line to
-change, and not hours later, job by job.
+``snakemake --profile slurm`` asks Slurm about every kind of job that it is going to submit, with the very options of
+the executor plugin. A mistake in a profile so ends at once, with Slurm's words and the line to change, and not hours
+later, job by job.
 """
 
 from __future__ import annotations
@@ -64,6 +64,12 @@ class Request:
         """As jobs have it; there are no groups here."""
         return False
 
+    @property
+    def cores(self) -> tuple[str, int]:
+        """Where their number is said, and the number."""
+        own = self.resources.get("cpus_per_task")
+        return ("cpus_per_task", own) if own else ("threads", self.threads)
+
     def without(self, name: str) -> Request | None:
         """The same without one resource; None: it has none."""
         if name == "threads":
@@ -99,8 +105,8 @@ def refusals(asked: Sequence[Request], settings: Any, scale: str, arguments: Seq
     for request in asked:
         if (words := _refused(request, settings)) is not None:
             blamed = _blamed(request, words, settings)
-        elif (words := _waits_for_ever(request)) is not None:
-            blamed = ["runtime"]
+        elif (waits := _waits_for_ever(request)) is not None:
+            words, blamed = waits[0], [waits[1]]
         else:
             continue
         places = [profiles.place(request, name) or _scale_place(name, scale) for name in blamed]
@@ -138,26 +144,37 @@ def submission(request: Request, settings: Any, log: str = "/dev/null") -> str:
 
 def _refused(request: Request, settings: Any) -> str | None:
     """Slurm's words, if it would refuse the job."""
-    result = _run(f"{submission(request, settings)} --test-only --wrap=true")
+    call = submission(request, settings)
+    if _run(f"{call} --test-only --wrap=true").returncode == 0:
+        return None
+    # that also says no while nodes are away that would do. A job for next month is taken or refused like any other
+    result = _run(f"{call} --begin=now+30days --wrap=true")
     if result.returncode == 0:
+        _run(f"scancel {result.stdout.split(';')[0].strip()}")
         return None
     lines = [line.strip() for line in result.stderr.splitlines() if line.strip()]
     return "; ".join(lines) or f"sbatch ended with exit status {result.returncode}"
 
 
-def _waits_for_ever(request: Request) -> str | None:
-    """Slurm takes a job that asks for more time than its partition gives, and never starts it."""
+def _waits_for_ever(request: Request) -> tuple[str, str] | None:
+    """What Slurm takes and never starts, and the resource to blame: more time or cores than its partition has."""
     from snakemake_executor_plugin_slurm.utils import parse_time_to_minutes
 
-    minutes, partition = request.resources.get("runtime"), request.resources.get("slurm_partition")
-    if not minutes:
+    partition = request.resources.get("slurm_partition")
+    if not partition:
         return None
-    chosen = f"--partition '{partition}'" if partition else ""
-    limit = _run(f"sinfo --noheader --format %l {chosen}").stdout.split()
-    if not limit or not limit[0][0].isdigit() or parse_time_to_minutes(limit[0]) >= minutes:
-        return None
-    where = f"partition {partition}" if partition else "the default partition"
-    return f"{minutes} minutes are asked for, and {where} gives {limit[0]}: PartitionTimeLimit"
+    found = _run(f"sinfo --noheader --exact --partition '{partition}' --format '%l %c'").stdout.split()
+    minutes, limits = request.resources.get("runtime", 0), [text for text in found[::2] if text[0].isdigit()]
+    if limits and parse_time_to_minutes(limits[0]) < minutes:
+        words = f"{minutes} minutes are asked for, and partition {partition} gives {limits[0]}: PartitionTimeLimit"
+        return words, "runtime"
+    (name, cores), most = request.cores, max((int(text) for text in found[1::2]), default=0)
+    if 0 < most < cores:
+        words = (
+            f"{cores} cores are asked for, and no node of partition {partition} has more than {most}: PartitionConfig"
+        )
+        return words, name
+    return None
 
 
 def _run(command: str) -> subprocess.CompletedProcess[str]:

@@ -10,7 +10,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ RUN_FILES = ("steps.parquet", "groups.parquet", "evaluations.parquet")
 """Of a run, those that are the same bytes however often it was interrupted."""
 
 
-def wait_until(condition: Callable[[], Any], seconds: float = 120, what: str = "") -> Any:
+def wait_until(condition: Callable[[], Any], seconds: float = 300, what: str = "") -> Any:
     """The first true value of the condition; fails after so many seconds."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
@@ -59,11 +60,6 @@ class Cluster:
             said.seek(0)
             assert result.returncode == 0, said.read()
 
-    @property
-    def node(self) -> str:
-        """Its only node."""
-        return self.tell("sinfo", "--noheader", "--format", "%n")
-
     def tell(self, *command: str) -> str:
         """What a command of Slurm says; fails if the command does."""
         result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
@@ -87,6 +83,25 @@ class Cluster:
     def update(self, *settings: str) -> None:
         """As an administrator."""
         self.tell("scontrol", "update", *settings)
+
+    @contextmanager
+    def node(self, state: str) -> Iterator[None]:
+        """Its only node is drained or down while the block runs."""
+        node = f"NodeName={self.tell('sinfo', '--noheader', '--Node', '--format', '%N').split()[0]}"
+        self.update(node, f"State={state}", "Reason=test")
+        try:
+            yield
+        finally:
+            self.update(node, "State=RESUME")
+
+    @contextmanager
+    def partition(self, name: str, state: str) -> Iterator[None]:
+        """A partition starts no jobs while the block runs."""
+        self.update(f"PartitionName={name}", f"State={state}")
+        try:
+            yield
+        finally:
+            self.update(f"PartitionName={name}", "State=UP")
 
     def start_now(self, job: str) -> None:
         """Slurm lets a job that was put back into the queue wait two minutes; an administrator need not."""
@@ -160,7 +175,7 @@ class Clone:
         """After which step its last attempt went on."""
         return yaml.safe_load((self.run(method) / "run.yaml").read_text())["result"]["resumed_after_step"]
 
-    def training(self, method: str, after: int = 0, seconds: float = 120) -> Training:
+    def training(self, method: str, after: int = 0, seconds: float = 300) -> Training:
         """Its training, once it runs and is past a step."""
 
         def found() -> Training | None:

@@ -7,6 +7,7 @@ end (SIGTERM) is computed again; after kill -9 only those since the last checkpo
 from __future__ import annotations
 
 import re
+import shutil
 import signal
 import threading
 
@@ -65,8 +66,8 @@ def disturbed(cluster, prepared, tmp_path_factory):
         stopped["reinforce"] = training.saved_after()
 
     held = {}
-    # the time limit of one minute is the profile's, for that one training
-    minute = ["--set-resources", "train:runtime=1 if wildcards.method == 'reinforce' else 60"]
+    # the first submission of one training gets a minute, Slurm's shortest time limit
+    minute = ["--set-resources", "train:runtime=1 if wildcards.method == 'reinforce' and attempt == 1 else 60"]
     with clone.call(*minute) as call:
         holding = threading.Thread(target=hold, daemon=True)
         holding.start()
@@ -122,7 +123,7 @@ def test_preemption_a_lost_node_and_ctrl_c_in_turn(cluster, alone, disturbed, tm
     clone = disturbed[0].copy(tmp_path / "clone")
     methods, gpus = ("reinforce", "pos-only-0.5"), ["--set-resources", "train:gpu=2", "train:slurm_partition=gpu"]
     for method in methods:
-        (clone.run(method) / "run.yaml").unlink()
+        shutil.rmtree(clone.run(method))
     name = "rule_train_wildcards_qwen3-160k_{}_1"
     with clone.call("fig2", *gpus) as call:
         trainings = [clone.training(method, after=40) for method in methods]
@@ -136,10 +137,9 @@ def test_preemption_a_lost_node_and_ctrl_c_in_turn(cluster, alone, disturbed, tm
         trainings = [clone.training(m, after=step + 40) for m, step in zip(methods, preempted, strict=True)]
         assert [cluster.job(name.format(method)) for method in methods] == jobs  # the same jobs, requeued
         assert ["continuing after step" in clone.log(m).read_text() for m in methods] == [True, True]
-        cluster.update(f"NodeName={cluster.node}", "State=DOWN", "Reason=test")
-        reached = [training.step() for training in trainings]
-        wait_until(lambda: not any(t.find(clone, t.method) for t in trainings), 30, "the trainings to be gone")
-        cluster.update(f"NodeName={cluster.node}", "State=RESUME")
+        with cluster.node("DOWN"):
+            reached = [training.step() for training in trainings]
+            wait_until(lambda: not any(t.find(clone, t.method) for t in trainings), 60, "the trainings to be gone")
         for job in jobs:
             cluster.start_now(job)
 
@@ -163,11 +163,10 @@ def test_a_drained_node_is_waited_for_and_a_failing_run_stops_no_other(cluster, 
     work = clone.results / "work/qwen3-160k/grpo/seed-1"
     work.parent.mkdir(parents=True, exist_ok=True)
     work.write_text("a file where the training wants a directory")
-    cluster.update(f"NodeName={cluster.node}", "State=DRAIN", "Reason=test")
     with clone.call("--retries", "0", clone.record("grpo"), clone.record("reinforce")) as call:
-        jobs = wait_until(lambda: len(found := cluster.jobs("rule_train")) == 2 and found)
-        assert set(jobs.values()) == {"PENDING"}
-        cluster.update(f"NodeName={cluster.node}", "State=RESUME")
+        with cluster.node("DRAIN"):
+            jobs = wait_until(lambda: len(found := cluster.jobs("rule_train")) == 2 and found)
+            assert set(jobs.values()) == {"PENDING"}
         said = call.fails()
     clone.equals(alone, "reinforce")
     assert not (clone.run("grpo") / "run.yaml").exists()
@@ -251,18 +250,15 @@ def test_the_paper_scale_asks_for_its_gpus(cluster, clone):
     for name in ("math-500", "aime24", "aime25", "amc23", "olympiadbench"):
         (benchmarks / f"{name}.parquet").write_text("")
     target = "results/paper/evaluation/qwen3-4b/{}/seed-1/sampling.yaml"
-    cluster.update("PartitionName=gpu", "State=DOWN")  # what is submitted waits
-    try:
-        call = clone.call(
-            target.format("grpo"), target.format("base"), "--rerun-triggers", "mtime", config=["scale=paper"]
-        )
-        with call:
-            train = cluster.show(cluster.job("rule_train_wildcards_qwen3-4b_grpo_1"))
-            sample = cluster.show(cluster.job("rule_sample_base_wildcards_qwen3-4b_1"))
-            call.interrupt()
-            call.fails(60)
-    finally:
-        cluster.update("PartitionName=gpu", "State=UP")
+    targets = [target.format("grpo"), target.format("base")]
+    with (
+        cluster.partition("gpu", "DOWN"),  # what is submitted waits
+        clone.call(*targets, "--rerun-triggers", "mtime", config=["scale=paper"]) as call,
+    ):
+        train = cluster.show(cluster.job("rule_train_wildcards_qwen3-4b_grpo_1"))
+        sample = cluster.show(cluster.job("rule_sample_base_wildcards_qwen3-4b_1"))
+        call.interrupt()
+        call.fails(60)
     assert {train["Partition"], sample["Partition"]} == {"gpu"}
     assert (train["TresPerJob"], sample["TresPerJob"]) == ("gres:gpu:h100:4", "gres:gpu:h100:1")
     assert (train["NumCPUs"], sample["NumCPUs"]) == ("32", "8")

@@ -57,7 +57,7 @@ def test_it_trains_and_evaluates_what_the_page_shows_and_nothing_else(workflow, 
 
 def test_on_the_cluster_one_command_is_enough(workflow, call):
     """At paper scale, because the profile says so; a dry run needs no Slurm."""
-    jobs = planned(call(workflow, "-n", "--profile", "profiles/slurm", "results/paper/ablations/asymgrpo.md"))
+    jobs = planned(call(workflow, "-n", "--profile", "slurm", "results/paper/ablations/asymgrpo.md"))
     assert methods(jobs) == {"asymgrpo", "grpo", "reinforce"}
     assert sum(job.rule == "ablation" for job in jobs) == 1
 
