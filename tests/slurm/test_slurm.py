@@ -240,27 +240,35 @@ def test_the_file_of_a_site_goes_before_the_profile(cluster, clone):
 
 
 def test_the_paper_scale_asks_for_its_gpus(cluster, clone):
-    """The very jobs of `snakemake --profile slurm`, as Slurm shows them; the models' records are made up."""
-    results = clone.root / "results/paper"
-    for name in ("models/qwen3-4b.yaml", "data/train.parquet"):
-        (results / name).parent.mkdir(parents=True, exist_ok=True)
-        (results / name).write_text("")
-    benchmarks = results / "data/benchmarks"
-    benchmarks.mkdir()
-    for name in ("math-500", "aime24", "aime25", "amc23", "olympiadbench"):
-        (benchmarks / f"{name}.parquet").write_text("")
-    target = "results/paper/evaluation/qwen3-4b/{}/seed-1/sampling.yaml"
-    targets = [target.format("grpo"), target.format("base")]
+    """The very jobs of `snakemake --profile slurm`, as Slurm shows them; what they need is there, empty."""
+    benchmarks = ("math-500", "aime24", "aime25", "amc23", "olympiadbench")
+    made = ["models/qwen3-4b.yaml", "models/qwen2.5-math-1.5b.yaml", "data/train.parquet"]
+    made += [f"data/benchmarks/{name}.parquet" for name in benchmarks]
+    made += [f"evaluation/qwen3-4b/base/seed-1/{name}.samples.parquet" for name in benchmarks]
+    for name in [*made, "evaluation/qwen3-4b/base/seed-1/sampling.yaml"]:
+        file = clone.root / "results/paper" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("")
+    place = "results/paper/evaluation/{}/seed-1/{}"
+    targets = [
+        place.format("qwen3-4b/grpo", "sampling.yaml"),
+        place.format("qwen2.5-math-1.5b/base", "sampling.yaml"),
+        place.format("qwen3-4b/base", "math-500.scores.parquet"),
+    ]
     with (
         cluster.partition("gpu", "DOWN"),  # what is submitted waits
+        cluster.partition("cpu", "DOWN"),
         clone.call(*targets, "--rerun-triggers", "mtime", config=["scale=paper"]) as call,
     ):
         train = cluster.show(cluster.job("rule_train_wildcards_qwen3-4b_grpo_1"))
-        sample = cluster.show(cluster.job("rule_sample_base_wildcards_qwen3-4b_1"))
+        sample = cluster.show(cluster.job("rule_sample_base_wildcards_qwen2.5-math-1.5b_1"))
+        score = cluster.show(cluster.job("rule_score_wildcards_qwen3-4b_base_1"))
         call.interrupt()
         call.fails(60)
-    assert {train["Partition"], sample["Partition"]} == {"gpu"}
+    assert (train["Partition"], sample["Partition"], score["Partition"]) == ("gpu", "gpu", "cpu")
+    assert "TresPerJob" not in score
     assert (train["TresPerJob"], sample["TresPerJob"]) == ("gres:gpu:h100:4", "gres:gpu:h100:1")
-    assert (train["NumCPUs"], sample["NumCPUs"]) == ("32", "8")
-    assert (train["MinMemoryCPU"], sample["MinMemoryCPU"]) == ("8000M", "8000M")
-    assert (train["TimeLimit"], sample["TimeLimit"]) == ("1-00:00:00", "04:00:00")
+    jobs = (train, sample, score)
+    assert [job["NumCPUs"] for job in jobs] == ["32", "8", "32"]
+    assert [job["MinMemoryCPU"] for job in jobs] == ["8000M"] * 3
+    assert [job["TimeLimit"] for job in jobs] == ["1-00:00:00", "04:00:00", "01:00:00"]

@@ -44,10 +44,12 @@ def resources(result, rule):
 
 
 def test_the_profile_makes_everything_at_paper_scale(workflow, call):
-    jobs = planned(call(workflow, *SLURM))
-    everything = planned(call(workflow, "-n", "--config", "scale=paper"))
-    assert sorted(map(repr, jobs)) == sorted(map(repr, everything))
-    assert {job.wildcards["backbone"] for job in jobs if job.rule == "train"} >= {"qwen3-4b"}
+    jobs, everything = (
+        sorted((job.rule, *job.wildcards.items()) for job in planned(call(workflow, *arguments)))
+        for arguments in (SLURM, ("-n", "--config", "scale=paper"))
+    )
+    assert jobs == everything
+    assert any(("backbone", "qwen3-4b") in job for job in jobs)
 
 
 @pytest.mark.parametrize(
@@ -84,15 +86,6 @@ def test_a_scale_for_cpus_asks_for_no_gpu(workflow, call, scale):
         assert "slurm_partition=cpu, " in asked
         assert "gpu_model=" not in asked
         assert re.findall(r"\bgpu=(\d+)", asked) in (["0"], [])
-
-
-@pytest.mark.parametrize(("scale", "own"), [("paper", "score"), ("tiny", "warm_start")])
-def test_only_what_is_large_becomes_a_job(workflow, call, scale, own):
-    """Whatever else is to be done is done on the submitting host."""
-    result = call(workflow, *SLURM, "--config", f"scale={scale}", "--verbose")
-    assert planned(result)
-    local = set(re.findall(r"^localrule (\w+):$", result.stdout + result.stderr, re.MULTILINE))
-    assert {job.rule for job in planned(result)} - local == {"train", "sample", "sample_base", own}
 
 
 def test_the_profile_names_rules_that_there_are(workflow, call):
