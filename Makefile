@@ -56,7 +56,7 @@ test-verl: $(VERL) ## Run the tests with verl and vLLM on a CPU, the smoke scale
 	@.venv-verl/bin/python -c 'import verl, vllm' || { \
 		echo "verl or vLLM cannot be imported: rm -r .venv-verl, and again" >&2; exit 1; }
 	@echo "Testing with verl and vLLM, the whole workflow at the smoke scale included; this takes about half an hour."
-	@PATH="$(CURDIR)/.venv-verl/bin:$$PATH" $(ONE_THREAD) .venv-verl/bin/python -m pytest -m verl
+	@PATH="$(CURDIR)/.venv-verl/bin:$$PATH" $(ONE_THREAD) .venv-verl/bin/python -m pytest -m verl --durations=15
 
 lint: $(TEST) ## Check style, types and the workflow's own rules.
 	.venv/bin/ruff check .

@@ -329,6 +329,25 @@ def test_what_is_extracted_can_be_written():
     assert verdict.extracted.encode() == b"?\0" + b"1" * 998
 
 
+# -- countdown, by the value of its last step -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("response", "verdict"),
+    [
+        ("3 * 2 6 6 + 1 7 7 + 9 16", (True, "7 + 9", "")),
+        ("3 * 2 6 6 + 1 7 7 + 7 16", (False, "7 + 7", DIFFERS)),  # the stated result is not looked at
+        ("8 * 2 15", (True, r"8 \times 2", "")),
+        ("20 - 4 16 <pad>", (False, "", NO_ANSWER)),
+        ("16", (False, "", NO_ANSWER)),
+        ("20 - 4", (False, "", NO_ANSWER)),
+        ("", (False, "", NO_ANSWER)),
+    ],
+)
+def test_the_value_of_the_last_step_of_countdown(response, verdict):
+    assert verify(response, "16", "countdown-value") == verdict
+
+
 # -- arguments --------------------------------------------------------------------------------------------------------
 
 
@@ -339,7 +358,7 @@ def test_math_types_are_all_but_countdown():
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"answer_type": "countdown"}, "answer_type: expected one of numerical, .*, found 'countdown'"),
+        ({"answer_type": "countdown"}, "answer_type: expected one of countdown-value, .*, found 'countdown'"),
         ({"ground_truth": "  "}, "ground_truth: expected an answer"),
         ({"tolerance": -0.1}, "tolerance: expected None or a number that is not negative, found -0.1"),
         ({"tolerance": math.inf}, "tolerance: "),

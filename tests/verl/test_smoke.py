@@ -89,7 +89,7 @@ def test_vllm_sampled_and_two_verifiers_scored(study):
             assert 0 < scores["correct"].mean() < 1
             assert (scores["correct"] == (scores["reason"] == "")).all()
     types = {benchmark.settings.get("answer_type", "countdown") for benchmark in study.benchmarks.values()}
-    assert types == {"countdown", "numerical"}
+    assert types == {"countdown", "countdown-value"}
 
 
 def test_the_backends_agree(finished):

@@ -18,8 +18,21 @@ from asymgrpo import records
 Message = dict[str, str]
 """Of a chat: role and content."""
 
-ANSWER_TYPES = ("countdown", "numerical", "expression", "equation", "tuple", "interval", "multiple")
-"""How a ground truth is compared; `multiple` is several answers in any order, separated by commas outside brackets."""
+ANSWER_TYPES = (
+    "countdown",
+    "countdown-value",
+    "numerical",
+    "expression",
+    "equation",
+    "tuple",
+    "interval",
+    "multiple",
+)
+"""How a ground truth is compared.
+
+`countdown` simulates every step of a solution; `countdown-value` is the number that the last step's operation gives,
+whatever result the response states; `multiple` is several answers in any order, separated by commas outside brackets.
+"""
 
 _KEY = b"asymgrpo"
 

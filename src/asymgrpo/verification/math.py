@@ -9,11 +9,12 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from asymgrpo.tasks.countdown import last_operation
 from asymgrpo.verification import answers
 from asymgrpo.verification.pool import Outcome, Pool, PoolError, Task
 from asymgrpo.verification.reasons import DIED, DIFFERS, ERROR, MEMORY_LIMIT, NO_ANSWER, TIME_LIMIT
 
-MATH_TYPES = ("numerical", "expression", "equation", "tuple", "interval", "multiple")
+MATH_TYPES = ("countdown-value", "numerical", "expression", "equation", "tuple", "interval", "multiple")
 """Answer types of math problems; all of :data:`asymgrpo.tasks.problems.ANSWER_TYPES` but countdown."""
 
 LEAST_MEMORY = 64
@@ -106,7 +107,8 @@ def verify_many(
     shown: dict[Task, str] = {}
     for index, item in enumerate(items):
         truth, tolerance = _checked(item)
-        found = answers.find(item.response)
+        readable = last_operation(item.response) if item.answer_type == "countdown-value" else item.response
+        found = answers.find(readable)
         if found.content is not None:
             extracted = _writable(found.content)
             plain = answers.exact(found.content, truth, tolerance)
