@@ -506,7 +506,7 @@ def test_a_spec_has_the_agreed_shape(local):
         "checkpoint_every": local.settings["training"]["checkpoint_every"],
         "device": "cpu",
         "threads": 1,
-        "warm_start_seed": 1,
+        "warm_start_seed": 2,
         "start": {},
         "verl": {},
     }
@@ -785,8 +785,8 @@ def test_nothing_that_is_handed_out_changes_the_study(local):
 
 def test_warm_starts(project):
     study = load(project)
-    assert study.start_seed("qwen3-80k", 2) == 1
-    assert study.starts() == study.warm_starts() == [("qwen3-160k", 1), ("qwen3-80k", 1)]
+    assert study.start_seed("qwen3-80k", 2) == 2
+    assert study.starts() == study.warm_starts() == [(name, n) for name in ("qwen3-160k", "qwen3-80k") for n in (1, 2)]
     spec = study.warm_start("qwen3-80k", 1)
     assert set(spec) == {
         *("scale", "backbone", "seed", "policy", "optimiser", "steps", "batch_size", "shares", "large_share"),
