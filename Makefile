@@ -30,7 +30,7 @@ ONE_THREAD = OMP_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env figures test test-verl lint clean
+.PHONY: help env figures test test-report test-slurm test-verl lint clean
 
 help: ## List the targets.
 	@echo "make TARGET, where TARGET is one of"
@@ -46,11 +46,25 @@ figures: $(LOCAL) ## Make every figure and table; about 22 minutes on two cores;
 		echo "If the directory is said to be locked and no other Snakemake runs: .venv/bin/snakemake --unlock" >&2; \
 		exit 1; }
 	@.venv/bin/python -c 'import sys; from asymgrpo.config import load; study = load(".", {"scale": sys.argv[1] or None}); \
-		print(f"Figures: {study.figure_stem(str()).as_posix()}/  Tables: {study.table_stem(str()).as_posix()}/")' "$(SCALE)"
+		print(f"Figures: {study.figure_stem(str()).as_posix()}/  Tables: {study.table_stem(str()).as_posix()}/"); \
+		print(f"All of it on one page: {study.report_file().as_posix()}")' "$(SCALE)"
 
-test: $(TEST) ## Run all tests, a whole small workflow among them; only those with verl, vLLM or Slurm are left out.
+test: $(TEST) ## Run all tests, a whole small workflow among them; only those with verl, vLLM, Slurm or a browser are left out.
 	@echo "Testing, the whole workflow at a tiny scale included; this takes a few minutes."
-	@$(IN_VENV) $(ONE_THREAD) .venv/bin/python -m pytest -m "not verl and not slurm" $(PYTEST_ARGS)
+	@$(IN_VENV) $(ONE_THREAD) .venv/bin/python -m pytest -m "not verl and not slurm and not browser" $(PYTEST_ARGS)
+
+test-report: $(TEST) ## Run the tests of the report in Chromium, which has to be installed (Debian: apt-get install chromium).
+	@command -v chromium > /dev/null || command -v chromium-browser > /dev/null || command -v google-chrome > /dev/null || { \
+		echo "There is no chromium: apt-get install chromium" >&2; exit 1; }
+	@echo "Testing the report in Chromium; this takes about two minutes."
+	@$(IN_VENV) $(ONE_THREAD) .venv/bin/python -m pytest -m browser --durations=5
+
+test-slurm: $(TEST) ## Run the tests of `snakemake --profile slurm` on a Slurm that comes up for them on this machine; as root.
+	@[ "$$(id -u)" = 0 ] || { echo "Only root can start Slurm's daemons: sudo make test-slurm" >&2; exit 1; }
+	@for name in slurmctld slurmd munged; do command -v $$name > /dev/null || { \
+		echo "There is no $$name: apt-get install slurm-wlm munge (and slurmdbd mariadb-server, for accounting)" >&2; exit 1; }; done
+	@echo "Testing on a Slurm of one node, with jobs that are killed, preempted and cancelled; this takes some minutes."
+	@$(IN_VENV) $(ONE_THREAD) .venv/bin/python -m pytest -m slurm --durations=10
 
 test-verl: $(VERL) ## Run the tests with verl and vLLM on a CPU, the smoke scale among them, in .venv-verl.
 	@.venv-verl/bin/python -c 'import verl, vllm' || { \

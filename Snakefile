@@ -22,6 +22,10 @@ if workflow.remote_exec:
     os.environ.update(HF_HUB_OFFLINE="1")
 
 
+# Used with --sdm apptainer only (envs/README.md). The environments of verl have all that the others have.
+container: f"envs/{study.environment}.sif"
+
+
 include: "workflow/rules/common.smk"
 
 
@@ -30,6 +34,7 @@ rule all:
     input:
         [target for name in study.artefacts for target in targets(name)],
         study.overlap_file().as_posix() if study.runs() else [],
+        study.report_file().as_posix(),
 
 
 include: "workflow/rules/targets.smk"
@@ -39,6 +44,7 @@ include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/ablations.smk"
+include: "workflow/rules/report.smk"
 
 
 if study.agreement:

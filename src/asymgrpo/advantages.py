@@ -11,13 +11,15 @@ for which one copy costs less than the kernel launches and the synchronisations 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from asymgrpo.schedules import Exponents, betas, schedule_from_spec
 
 FLIPS = (None, "positive", "negative")
 
@@ -239,6 +241,26 @@ def estimator_from_spec(spec: Mapping[str, Any]) -> Estimator:
         return kind(**values)
     except ValueError as error:
         raise ValueError(f"estimator: {error}") from None
+
+
+def estimator_at(spec: Mapping[str, Any], step: int, steps: int, history: Sequence[Sequence[int]]) -> Estimator:
+    """The estimator of one step of a run: that of :func:`estimator_from_spec`, or one with its schedule's exponents.
+
+    Args:
+        spec: the run spec's `estimator`; with a `schedule` it has no exponents of its own.
+        step: counted from 1.
+        steps: of the whole run.
+        history: of the steps before: a schedule's exponents follow from it, see :func:`asymgrpo.schedules.betas`.
+
+    Raises:
+        ValueError: naming the key, as :func:`estimator_from_spec` and :func:`asymgrpo.schedules.schedule_from_spec`.
+    """
+    if "schedule" not in spec:
+        return estimator_from_spec(spec)
+    constant = {key: value for key, value in spec.items() if key != "schedule"}
+    if taken := [key for key in Exponents._fields if key in constant]:
+        raise ValueError(f"estimator: {taken[0]}: is given beside a schedule, which decides it")
+    return estimator_from_spec(constant | betas(schedule_from_spec(spec["schedule"]), step, steps, history)._asdict())
 
 
 def check_beta(name: str, beta: float) -> None:

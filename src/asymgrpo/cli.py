@@ -55,11 +55,32 @@ def _parser() -> argparse.ArgumentParser:
 
     c = command("show", _show, "Print a table, or what is known of one run.")
     _study_options(c)
-    c.add_argument("what", help="table1, table2, evaluation; or run")
+    c.add_argument("what", help="claims, table1, table2, evaluation, reported, selection, audit; or run")
     c.add_argument("path", nargs="?", help="of a run: its directory, or backbone/method/seed-n")
 
     c = command("compare", _compare, "Say how runs differ: in settings, and in results, paired by seed.")
     c.add_argument("runs", nargs="+", metavar="RUN", help="directories of runs, or of methods with all seeds")
+
+    c = command("audit", _audit, "Check reported accuracies: can they be shares of n problems x k samples?")
+    c.add_argument("file", type=Path, help="CSV: a row per method, a column per benchmark; or a row per accuracy")
+    given = c.add_argument_group("how it was evaluated", "default: as the paper says, from config/ in the repository")
+    given.add_argument(
+        "--benchmark", action="append", default=[], metavar="NAME=NxK", help="e.g. MATH-500=500x5; may be repeated"
+    )
+    given.add_argument("--protocol", type=Path, metavar="FILE", help="the same for all benchmarks, as YAML or CSV")
+    given.add_argument("--root", type=Path, default=Path(), help="the repository")
+    given = c.add_argument_group("what the file does not say itself")
+    given.add_argument("--block", metavar="COLUMN", help="equal ones were evaluated alike; default: backbone")
+    given.add_argument("--average", metavar="NAME", help="of the average; default: Avg, Average or Mean")
+    given.add_argument("--ignore", action="append", default=[], metavar="COLUMN", help="not read; may be repeated")
+    given.add_argument("--decimals", type=int, metavar="D", help="were printed; default: those of each number")
+    given.add_argument("--fractions", action="store_true", help="accuracies are from 0 to 1, not percent")
+    given = c.add_argument_group("which other n x k are tried")
+    given.add_argument("--missing", type=float, default=5.0, metavar="PERCENT", help="of the problems; default: 5")
+    given.add_argument("--samples", metavar="K-K", help="smallest and largest k; default: 1-10")
+    form = c.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="the same for machines")
+    form.add_argument("--csv", action="store_true", help="a row for each cell, block and average")
 
     c = command("doctor", _doctor, "Check all that training needs; exit status 1 if something is not ok.")
     _study_options(c)
@@ -119,6 +140,15 @@ def _parser() -> argparse.ArgumentParser:
     _study_options(c)
     c.add_argument("method", help="any of config/methods.yaml")
 
+    c = command("reference", _reference, "Keep what a finished study came to, without samples and policies.")
+    _study_options(c)
+    c.add_argument("--out", type=Path, help="directory; default: results/reference/SCALE")
+    c.add_argument("--made-by", required=True, metavar="COMMAND", help="how the study was made, for the manifest")
+
+    c = command("report", _report, "Make one page of everything that is there of a scale; it opens without a network.")
+    _study_options(c)
+    c.add_argument("--out", type=Path, help="html file; default: results/<scale>/report.html")
+
     for kind in ("figure", "table"):
         c = command(kind, _draw, f"Make a {kind} from the runs' files.")
         _study_options(c)
@@ -177,6 +207,21 @@ def _compare(chosen: argparse.Namespace) -> None:
     print(compare.as_text(compare.compare(chosen.runs), terminal.width()))
 
 
+def _audit(chosen: argparse.Namespace) -> None:
+    from asymgrpo import audit, terminal
+    from asymgrpo.audit import text
+    from asymgrpo.figures import csv_bytes
+
+    protocol = audit.chosen(chosen.protocol, chosen.benchmark, chosen.root)
+    layout = audit.Layout(chosen.block, chosen.average, chosen.ignore, chosen.decimals, chosen.fractions)
+    missing, samples = audit.tried(chosen.missing, chosen.samples)
+    found = audit.audit(audit.read(chosen.file, protocol, layout), protocol, missing, samples)
+    if chosen.csv:
+        print(csv_bytes(found.data).decode(), end="")
+        return
+    print(text.as_json(found) if chosen.json else text.as_text(found, str(chosen.file), terminal.width()))
+
+
 def _doctor(chosen: argparse.Namespace) -> bool:
     from asymgrpo import doctor
     from asymgrpo.doctor.profile import Profile
@@ -185,7 +230,7 @@ def _doctor(chosen: argparse.Namespace) -> bool:
     given = {"scale": chosen.scale, "seeds": chosen.seeds}
     said = profile.config if profile else {}
     study = load(chosen.root, said | {key: value for key, value in given.items() if value is not None})
-    return doctor.report(doctor.checks(study, profile, chosen.train))
+    return doctor.report(doctor.checks(study, profile, chosen.train), chosen.train)
 
 
 def _ablation(chosen: argparse.Namespace) -> None:
@@ -193,6 +238,15 @@ def _ablation(chosen: argparse.Namespace) -> None:
 
     for path in ablation.make(_study(chosen), chosen.method):
         print(path)
+
+
+def _reference(chosen: argparse.Namespace) -> None:
+    from asymgrpo.reference import save
+
+    study = _study(chosen)
+    out = chosen.out or Path("results/reference", study.scale)
+    save(study, out, chosen.made_by)
+    print(out.as_posix())
 
 
 def _problems(chosen: argparse.Namespace) -> None:
@@ -289,6 +343,12 @@ def _score(chosen: argparse.Namespace) -> None:
         if name != benchmark.stem:
             raise ValueError(f"{samples}: expected the samples of {benchmark.stem}")
         score_samples(samples, benchmark, samples.with_name(f"{name}.scores.parquet"), chosen.threads)
+
+
+def _report(chosen: argparse.Namespace) -> None:
+    from asymgrpo import report
+
+    print(report.make(_study(chosen), chosen.out))
 
 
 def _draw(chosen: argparse.Namespace) -> None:

@@ -41,9 +41,10 @@ Start = tuple[str, int]
 def evaluated(study: Study, *artefacts: str) -> list[Run]:
     """The final evaluations that these artefacts read, each once; method ``base`` is the untrained policy of a start.
 
-    Figures show runs only; tables also the policies that these began from.
+    Figures show runs only; tables also the policies that these began from. What judges others reads what they read.
     """
-    reading = [name for name in artefacts if study.artefact(name).decodings]
+    named = [part for name in artefacts for part in (study.artefact(name).judges or (name,))]
+    reading = [name for name in named if study.artefact(name).decodings]
     found = study.runs(*reading) if reading else []
     tables = [name for name in reading if name in TABLES]
     return found + [

@@ -81,7 +81,8 @@ def _table(lines: Sequence[str], width: int | None) -> str:
     heads = [cell.split("<br>") for cell in head]
     depth = max(map(len, heads))
     top = [[cell[line] if line < len(cell) else "" for cell in heads] for line in range(depth)]
-    return table([*top, *body], width, left)
+    # further columns on the left hold sentences
+    return table([*top, *body], width, left, wrap=range(1, left))
 
 
 # -- a run ------------------------------------------------------------------------------------------------------------

@@ -32,7 +32,10 @@ BLAMED_BY_WORDS = {
 }
 """What Slurm's words are about -> resources; the first words that occur count."""
 
-BLAMED_BY_TRIAL = ("gpu_model", "gpu", "nodes", "mem_mb_per_cpu", "mem_mb", "cpus_per_task", "threads", "runtime")
+BLAMED_BY_TRIAL = (
+    *("gpu_model", "gpu", "nodes", "gres"),
+    *("mem_mb_per_cpu", "mem_mb", "cpus_per_task", "threads", "runtime"),
+)
 """Where the words say only that there is no such node: the first without which Slurm would take the job."""
 
 NAMES = {"slurm_partition": ("gpu_partition", "slurm_partition"), "gpu_model": ("gpu_type", "gpu_model")}
@@ -69,6 +72,11 @@ class Request:
         """Where their number is said, and the number."""
         own = self.resources.get("cpus_per_task")
         return ("cpus_per_task", own) if own else ("threads", self.threads)
+
+    @property
+    def has_gpus(self) -> bool:
+        """In one of the two ways of workflow/rules/common.smk."""
+        return bool(self.resources.get("gpu") or self.resources.get("gres"))
 
     def without(self, name: str) -> Request | None:
         """The same without one resource; None: it has none."""
@@ -197,7 +205,8 @@ def _blamed(request: Request, words: str, settings: Any) -> list[str]:
 
 
 def _scale_place(name: str, scale: str) -> str:
-    keys = {"gpu": "trainer.nnodes, trainer.n_gpus_per_node (below verl)", "threads": "threads"}
+    gpus = "trainer.nnodes, trainer.n_gpus_per_node (below verl)"
+    keys = {"gpu": gpus, "gres": gpus, "nodes": gpus, "threads": "threads"}
     return f"config/scales/{scale}.yaml: {keys[name]}" if name in keys else ""
 
 
@@ -217,7 +226,7 @@ class Profiles:
 
     def place(self, request: Request, name: str) -> str:
         """Where a resource of a rule is set, and how; empty: in no profile."""
-        aliases = NAMES.get(name, (name,)) if request.resources.get("gpu") else (name,)
+        aliases = NAMES.get(name, (name,)) if request.has_gpus else (name,)
         found = self._find("set-resources", (request.rule, name), f"{request.rule}:{name}=")
         for alias in aliases:
             found = found or self._find("default-resources", (alias,), f"{alias}=")

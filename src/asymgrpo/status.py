@@ -356,10 +356,21 @@ def _changes(recorded: Any, now: Mapping[str, Any], told: int = 3) -> str:
     words = [
         f"{key} is new" if key not in before
         else f"{key} is gone" if key not in after
-        else f"{key} was {_short(before[key])}, is {_short(after[key])}"
+        else f"{key} {_change(before[key], after[key])}"
         for key in keys
     ]  # fmt: skip
     return "; ".join(words[:told]) + (f"; and {len(words) - told} more" if len(words) > told else "")
+
+
+def _change(before: Any, after: Any) -> str:
+    """Of long lists only what one has and the other has not: cut off, both would read the same."""
+    if isinstance(before, list) and isinstance(after, list):
+        gone, new = ([item for item in one if item not in other] for one, other in ((before, after), (after, before)))
+        if gone or new:
+            return " and ".join(
+                f"has {said} {_short(items)}" for said, items in (("no more", gone), ("now", new)) if items
+            )
+    return f"was {_short(before)}, is {_short(after)}"
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -74,6 +74,7 @@ def message(root, overrides=None):
 
 
 # (file, keys, value) -> what the message must say
+LINEAR, ADAPTIVE = (f"methods schedule-{name} estimator" for name in ("linear", "adaptive"))
 MISTAKES = [
     # unknown keys
     (CONFIG, "sede", 1, ["config.yaml: sede: unknown key (did you mean 'seeds'?)", "only the keys scale, seeds"]),
@@ -179,6 +180,63 @@ MISTAKES = [
     (LOCAL, "backbones qwen3-160k policy value kv_heads", 3, ["qwen3-160k.policy.kv_heads: found 3", "which is 2"]),
     (LOCAL, "data train numbers value", [3], ["data.train.share_of_3: found 0.5", "1.0"]),
     (METHODS, "methods dr-grpo estimator beta_pos", {"value": 1, **OURS}, ["dr-grpo.estimator.beta_pos", "family"]),
+    # schedules
+    (
+        METHODS,
+        f"{LINEAR} beta_pos",
+        {"value": 1, **OURS},
+        ["beta_pos: is given beside a schedule"],
+    ),
+    (
+        METHODS,
+        f"{LINEAR} schedule",
+        ABSENT,
+        ["beta_pos: is missing", "or a `schedule` instead"],
+    ),
+    (
+        METHODS,
+        f"{LINEAR} schedule end",
+        ABSENT,
+        ["schedule.end: is missing", "schedule is linear"],
+    ),
+    (METHODS, f"{LINEAR} schedule end value", {"beta_pos": 1}, ["value.beta_neg: is missing"]),
+    (
+        METHODS,
+        f"{LINEAR} schedule name value",
+        "linaer",
+        ["name.value: ", "did you mean 'linear'"],
+    ),
+    (
+        METHODS,
+        f"{LINEAR} schedule name",
+        ABSENT,
+        ["name: is missing", "linear, cosine or adaptive"],
+    ),
+    (
+        METHODS,
+        f"{LINEAR} schedule memory",
+        {"value": 0.5, **OURS},
+        ["schedule.memory: is given, but the schedule is linear; expected only name, start, end"],
+    ),
+    (METHODS, f"{ADAPTIVE} schedule memory value", 1, ["memory.value: found", "below 1"]),
+    (
+        METHODS,
+        f"{ADAPTIVE} schedule range value",
+        [0.9, 0.1],
+        ["[0.9, 0.1]", "[smallest, largest]"],
+    ),
+    (
+        METHODS,
+        f"{ADAPTIVE} schedule range value",
+        [0.9],
+        ["range.value", "[smallest, largest]"],
+    ),
+    (
+        METHODS,
+        f"{ADAPTIVE} schedule quantiles value positive",
+        0,
+        ["quantiles.value.positive: found the number 0", "above 0 and below 1"],
+    ),
     (
         BENCHMARKS,
         "benchmarks countdown-4-big generator value one_number_from",
@@ -434,8 +492,8 @@ def test_a_config_passed_on_whole_blames_the_file_for_what_the_file_says(project
 
 def test_runs_of_the_local_scale(local):
     runs = local.runs()
-    assert len(runs) == len(set(runs)) == (20 + 6 + 12) * 2
-    assert Counter(run.backbone for run in runs) == {"qwen3-160k": 52, "qwen3-80k": 24}
+    assert len(runs) == len(set(runs)) == (23 + 6 + 12) * 2
+    assert Counter(run.backbone for run in runs) == {"qwen3-160k": 58, "qwen3-80k": 24}
     assert len(local.grid()) == 9
     assert local.grid()[0.5, 0.5] == "grpo"
     assert local.grid()[0.75, 0.75] == "symmetric"
@@ -447,7 +505,7 @@ def test_without_a_grid_of_its_own_a_scale_has_that_of_the_methods(project):
     change(project, LOCAL, "grid", ABSENT)
     study = load(project)
     assert len(study.grid()) == 16
-    assert len(study.runs()) == (20 + 13 + 12) * 2
+    assert len(study.runs()) == (23 + 13 + 12) * 2
     assert study.grid()[0.9, 0.4] == "asymgrpo"
 
 
@@ -523,6 +581,9 @@ def test_specs_of_the_other_kinds_of_method(local):
     }
     assert spec("ent-decrease")["estimator"]["flip"] == "positive"
     assert spec("ent-increase")["estimator"]["flip"] == "negative"
+    ends = {"start": {"beta_pos": 0.5, "beta_neg": 0.5}, "end": {"beta_pos": 0.9, "beta_neg": 0.4}}
+    constant = {"name": "family", "flip": None, "all_solved_zero": False, "none_solved_zero": False}
+    assert spec("schedule-cosine")["estimator"] == constant | {"schedule": {"name": "cosine", **ends}}
     assert spec("reinforce-all-solved-zero")["estimator"]["all_solved_zero"] is True
     assert spec("grid-0.5-0.4")["estimator"] | {"beta_pos": 0.9, "beta_neg": 0.4} == spec("asymgrpo")["estimator"]
     with pytest.raises(ConfigError, match="unknown method 'reinforced'"):
@@ -608,9 +669,9 @@ def test_a_grid_cell_is_compared_as_the_primary_backbone_trains(project):
 
 
 def test_runs_of_the_paper_scale(paper):
-    """20 methods and 13 cells of the grid; the second backbone's of Figs. 2, 3 and Table 2; two of the third."""
+    """23 methods and 13 cells of the grid; the second backbone's of Figs. 2, 3 and Table 2; two of the third."""
     assert Counter(run.backbone for run in paper.runs()) == {
-        "qwen3-4b": 20 + 13,
+        "qwen3-4b": 23 + 13,
         "qwen2.5-math-1.5b": 8 + 3 + 1,
         "qwen2.5-7b-base": 2,
     }

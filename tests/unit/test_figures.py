@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import os
+import shutil
 import subprocess
 import sys
 import warnings
@@ -19,9 +20,12 @@ from matplotlib.text import Text
 from asymgrpo import records
 from asymgrpo.config import BASE, Run, Study, load
 from asymgrpo.figures import FIGURES, make, style
+from asymgrpo.tables import make as make_table
+from asymgrpo.tables.table2 import REPORTED
 
 ROOT = Path(__file__).resolve().parents[2]
 WITHOUT_RUNS = ("fig1", "prop1_tabular", "prop2")
+ARTEFACT_OF = {"prop1_tabular": "prop1", "power": "claims"}
 
 
 def study_at(root: Path, scale: str = "tiny", **overrides) -> Study:
@@ -133,9 +137,17 @@ def write_study(study: Study, problems: int = 20) -> Study:
     return study
 
 
+def with_verdicts(study: Study) -> Study:
+    """With claims.json, which two figures show."""
+    (study.root / REPORTED).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(ROOT / REPORTED, study.root / REPORTED)
+    make_table("claims", study)
+    return study
+
+
 @pytest.fixture(scope="module")
 def written(tmp_path_factory) -> Study:
-    return write_study(study_at(tmp_path_factory.mktemp("figures")))
+    return with_verdicts(write_study(study_at(tmp_path_factory.mktemp("figures"))))
 
 
 @pytest.fixture(scope="module")
@@ -188,7 +200,7 @@ def quick(study: Study) -> Study:
 def other(request, tmp_path_factory) -> Study:
     """Scales of another shape: one backbone, few methods, a grid with a hole; three backbones, samples by benchmark."""
     study = study_at(tmp_path_factory.mktemp(request.param), request.param)
-    return write_study(quick(study) if request.param == "paper" else study, problems=5)
+    return with_verdicts(write_study(quick(study) if request.param == "paper" else study, problems=5))
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -197,7 +209,7 @@ def test_every_figure_comes_out_at_scales_of_another_shape(other, name):
         warnings.simplefilter("error")
         artefact = drawing(name, other)
     assert_no_text_is_clipped_or_overlaps(artefact.figure)
-    shown = {(b, m) for b in other.backbones for m in other.methods_of(name.removesuffix("_tabular"), b)}
+    shown = {(b, m) for b in other.backbones for m in other.methods_of(ARTEFACT_OF.get(name, name), b)}
     if name in ("fig2", "fig3", "fig4"):
         curves = artefact.data[artefact.data["quantity"] != "grid"]
         assert set(zip(curves["backbone"], curves["method"], strict=True)) == shown
@@ -206,7 +218,8 @@ def test_every_figure_comes_out_at_scales_of_another_shape(other, name):
         assert len(cells) == len(other.grid()) == {"smoke": 3, "paper": 16}[other.scale]
         assert ("outlined" in artefact.caption) == ("asymgrpo" in set(cells["method"]))
     if name == "prop1":
-        assert f"over the first {min(20, other.settings['training']['steps'])} steps" in artefact.caption
+        drawn = artefact.data[artefact.data["quantity"] == "sum_measured"]
+        assert drawn["step"].max() == drawn["step"].nunique() == other.settings["training"]["steps"]
     if name not in WITHOUT_RUNS:
         assert ("this scale runs only" in artefact.caption) == (other.scale == "smoke")
         assert "Qwen3-4B (Qwen3-4B" not in artefact.caption
@@ -233,7 +246,7 @@ def test_no_text_is_clipped_or_overlaps_another(drawn, name):
 def test_text_is_legible_and_the_figure_has_the_papers_width(drawn, name):
     figure = drawn[name].figure
     assert figure.get_figwidth() == style.WIDTH
-    assert figure.get_figheight() < 5
+    assert figure.get_figheight() < (9 if name == "claims" else 5)  # a page, of a line for each statement
     assert min(text.get_fontsize() for text in figure.findobj(Text) if text.get_text().strip()) >= 6
 
 
@@ -241,9 +254,10 @@ def test_text_is_legible_and_the_figure_has_the_papers_width(drawn, name):
 def test_caption_and_footnote_admit_what_is_assumed(drawn, written, name):
     if name == "prop1_tabular":
         return
-    for statement in written.assumed(name):
+    artefact = ARTEFACT_OF.get(name, name)
+    for statement in written.assumed(artefact):
         assert statement.removesuffix(" (assumed)") in drawn[name].caption
-    if written.assumed(name):
+    if written.assumed(artefact):
         assert any("Assumed" in text.get_text() for text in drawn[name].figure.texts)
 
 
@@ -295,33 +309,33 @@ def test_heat_map_shows_every_cell_and_outlines_the_papers_choice(drawn, written
 def test_proposition_1_is_measured_against_reinforce_of_the_same_seed(written):
     from asymgrpo.figures import prop1
 
-    changes = prop1.entropy_differences(written, [written.primary], 3)
+    changes, _, _ = prop1.measured_and_predicted(written, [written.primary])
     tables = {
         method: records.read(
             written.runs_dir(Run(written.primary, method, 1)) / "steps.parquet", records.STEPS
         ).to_pandas()
         for method in ("reinforce", "pos-only-0.5")
     }
-    change = {method: (table["entropy_after"] - table["entropy"])[:3].to_numpy() for method, table in tables.items()}
+    change = {method: (table["entropy_after"] - table["entropy"]).to_numpy() for method, table in tables.items()}
     part = changes[(changes["method"] == "pos-only-0.5") & (changes["seed"] == 1)]
-    expected = change["pos-only-0.5"] - change["reinforce"]
-    np.testing.assert_allclose(part["per_step"], expected)
-    np.testing.assert_allclose(part["cumulative"], expected.cumsum())
-    assert set(changes["method"]) == {name for name in written.methods if name.startswith(("pos-only", "neg-only"))}
+    np.testing.assert_allclose(part["measured"], change["pos-only-0.5"] - change["reinforce"])
+    modulated = {name for name in written.methods if name.startswith(("pos-only", "neg-only"))}
+    assert set(changes["method"]) == modulated | {"grpo"}
 
 
-def test_proposition_1_predicts_plus_and_minus_beta_alpha_for_small_beta(written):
-    """The finite-beta prediction that is drawn, against the definition of alpha from the same groups."""
+def test_proposition_1_predicts_from_reinforces_groups(written):
+    """The finite-beta prediction that is drawn, against the formula from the same groups; endpoints count as 0."""
     from asymgrpo.figures import prop1
 
-    changes = prop1.entropy_differences(written, [written.primary], 2)
+    changes, _, _ = prop1.measured_and_predicted(written, [written.primary])
     run = Run(written.primary, "reinforce", 1)
     groups = records.read(written.runs_dir(run) / "groups.parquet", records.GROUPS).to_pandas()
-    groups = groups[(groups["step"] == 1) & groups["correct"].between(1, groups["rollouts"] - 1)]
-    p, gap = groups["correct"] / groups["rollouts"], groups["confidence_correct"] - groups["confidence_wrong"]
-    expected = (p * (1 - p) * gap * (1 - ((1 - p) / p) ** 0.25)).mean()
+    groups = groups[groups["step"] == 1]
+    mixed = groups[groups["correct"].between(1, groups["rollouts"] - 1)]
+    p, gap = mixed["correct"] / mixed["rollouts"], mixed["confidence_correct"] - mixed["confidence_wrong"]
+    expected = (p * (1 - p) * gap * (1 - ((1 - p) / p) ** 0.25)).sum() / len(groups)
     row = changes[(changes["method"] == "pos-only-0.25") & (changes["seed"] == 1) & (changes["step"] == 1)]
-    assert row["predicted"].item() == pytest.approx(expected)
+    assert row["finite_beta"].item() == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -346,7 +360,8 @@ def test_runs_without_mixed_groups_or_correct_rollouts_can_be_drawn(tmp_path):
         steps = records.read(path, records.STEPS).to_pandas().assign(logprob_gain_correct=np.nan, alpha=np.nan)
         records.write(path, steps.to_dict("records"), records.STEPS)
         path = study.runs_dir(run) / "groups.parquet"
-        groups = records.read(path, records.GROUPS).to_pandas().assign(correct=0, confidence_correct=np.nan)
+        groups = records.read(path, records.GROUPS).to_pandas().assign(correct=0)
+        groups = groups.assign(confidence_correct=np.nan, confidence_wrong=groups["confidence_wrong"].fillna(-0.3))
         records.write(path, groups.to_dict("records"), records.GROUPS)
     for name in ("fig2", "prop1"):
         with warnings.catch_warnings():
@@ -391,7 +406,7 @@ def test_unknown_figure_is_refused(tmp_path):
 def test_figures_without_runs_need_none(tmp_path):
     for name in WITHOUT_RUNS:
         paths = make(name, study_at(tmp_path))
-        assert [path.suffix for path in paths] == [".pdf", ".png", ".csv", ".md"]
+        assert [path.suffix for path in paths] == [".pdf", ".svg", ".png", ".csv", ".md"]
         assert all(path.stat().st_size for path in paths)
     assert not (tmp_path / "results").exists()
 
@@ -422,7 +437,7 @@ def test_drawing_leaves_matplotlibs_settings_alone(written):
 
 
 @pytest.mark.parametrize("vision", ["normal", "deuteranopia", "protanopia"])
-@pytest.mark.parametrize("name", ["fig2", "fig3", "fig4", "prop1"])
+@pytest.mark.parametrize("name", ["fig2", "fig3", "fig4", "prop1", "pressure", "endpoints"])
 def test_colours_of_one_panel_stay_apart_for_every_eye(name, vision):
     study = load(ROOT)
     for backbone in study.backbones:
@@ -447,5 +462,6 @@ def test_separation_agrees_with_known_distances():
 
 
 def test_csv_has_unix_lines_and_no_index(written):
-    frame = pd.read_csv(make("fig3", written)[2])
+    [path] = [path for path in make("fig3", written) if path.suffix == ".csv"]
+    frame = pd.read_csv(path)
     assert list(frame.columns[:4]) == ["quantity", "backbone", "method", "step"]

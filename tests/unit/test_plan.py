@@ -134,7 +134,7 @@ def test_measured_times_by_hand(tmp_path):
     assert job == Job(c["start_seconds"] + 60 * c["step_seconds"], 1, c["run_bytes"])
     row = rows(plan(local))["all"]
     evaluations = len(evaluated(local, *local.artefacts))
-    seconds = 76 * job.seconds + evaluations * c["sampling_seconds"] + 4 * c["warm_start_seconds"]
+    seconds = 82 * job.seconds + evaluations * c["sampling_seconds"] + 4 * c["warm_start_seconds"]
     assert row.hours == pytest.approx(seconds / 3600)
     assert row.wall_seconds == pytest.approx(seconds / 2)
     # the README says how long it really takes

@@ -20,8 +20,8 @@ from asymgrpo.tasks.overlap import Overlap, write_overlap
 
 
 def with_reported(study):
-    (study.root / REPORTED).parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy(ROOT / REPORTED, study.root / REPORTED)
+    for part in ("config", "workflow/schemas"):  # the audit reads the paper's scale, whatever the study's
+        shutil.copytree(ROOT / part, study.root / part, dirs_exist_ok=True)
     shared = {"countdown-4": ("a", "b")}
     found = [Overlap(name, 20, len(shared.get(name, ())), shared.get(name, ())) for name in study.benchmarks]
     write_overlap(found, study.overlap_file())
@@ -148,7 +148,7 @@ def test_table1_without_any_mixed_group_is_a_dash(tmp_path):
 def test_files_are_the_same_bytes_twice(written):
     for name in TABLES:
         paths = make(name, written)
-        assert [path.suffix for path in paths] == [".csv", ".md", ".tex"]
+        assert [path.suffix for path in paths] == [".csv", ".md", ".tex", *([".json"] if name == "claims" else [])]
         first = [path.read_bytes() for path in paths]
         assert [path.read_bytes() for path in make(name, written)] == first
 
@@ -294,7 +294,7 @@ def test_evaluation_shows_people_every_method_and_labels_checkpoints(varied, eva
     assert "in the training set too, by their normalised text: Countdown-4 2 of 20" in notes
     header = list(evaluated.tables[0].header)
     if varied.scale == "smoke":
-        assert "2 (Countdown-3, Countdown-4-answer) and 4 (Countdown-4) at T = 0.4" in notes
+        assert "2 (Countdown-3, Countdown-4-value) and 4 (Countdown-4) at T = 0.4" in notes
         assert header[2:4] == ["Avg@k", "pass@2"]
     else:
         assert header[-3:] == ["Avg@k\nT = 1", "pass@2\nT = 1", "Avg@k\ngreedy"]

@@ -17,9 +17,11 @@ pytestmark = pytest.mark.verl
 FAMILY = {"name": "family", "beta_pos": 0.9, "beta_neg": 0.4, "flip": None}
 FAMILY |= {"all_solved_zero": False, "none_solved_zero": False}
 HUB = {"repository": "Qwen/Qwen3-4B", "revision": "0" * 40, "template": {"enable_thinking": False}}
+SCHEDULE = {"name": "linear", "start": {"beta_pos": 0.5, "beta_neg": 0.5}, "end": {"beta_pos": 0.9, "beta_neg": 0.4}}
 SPECS = {
     "family": {"estimator": FAMILY},
     "flipped": {"estimator": FAMILY | {"flip": "positive", "all_solved_zero": True}},
+    "scheduled": {"estimator": {"name": "family", "flip": None, "schedule": SCHEDULE}},
     "mean centred": {"estimator": {"name": "mean_centred"}},
     "from the hub": {"start": HUB},
     "tiny numbers": {"optimiser": {"learning_rate": 1e-6, "weight_decay": 0.0}},

@@ -207,6 +207,51 @@ def test_a_missing_exponent_is_named(missing):
         through_verl("asymgrpo", estimator, batch_of([1, 0], ["a", "a"], [1, 1]))
 
 
+SCHEDULE = {"start": {"beta_pos": 0.9, "beta_neg": 0.4}, "quantiles": {"positive": 0.1, "negative": 0.4}}
+SCHEDULE |= {"name": "adaptive", "memory": 0.5, "range": [0.05, 0.95]}
+
+
+def test_a_schedules_exponents_reach_the_estimator():
+    """As the trainer does it: the exponents of the step into verl's section, where the plug-in finds them."""
+    from verl.trainer.ppo.v1.utils import compute_advantage_for_multi_trajectories
+
+    from asymgrpo.schedules import betas, schedule_from_spec
+    from asymgrpo.training.verl.trainer import set_exponents
+
+    config = composed({"+algorithm.flip": None, "+algorithm.schedule": SCHEDULE}).algorithm
+    history = [[2, 3, 1, 0, 1], [1, 0, 4, 2, 1]]
+    rewards, uids, lengths, _ = a_batch(2)
+    numbers = torch.tensor([sorted(set(uids)).index(uid) for uid in uids])
+    keys = [f"{uid}_{row}_0" for row, uid in enumerate(uids)]
+    seen = set()
+    for step in (1, 2, 3):
+        exponents = set_exponents(config, step, 3, history[: step - 1])
+        assert exponents == betas(schedule_from_spec(SCHEDULE), step, 3, history)
+        seen.add(exponents)
+        batch = batch_of(rewards, uids, lengths)
+        found = compute_advantage_for_multi_trajectories(batch, keys, "asymgrpo", num_repeat=4, config=config).batch
+        spec = {"name": "family"} | exponents._asdict()
+        expected = compute_advantages(torch.tensor(rewards), numbers, estimator_from_spec(spec))
+        assert torch.equal(found["advantages"][:, 0], expected)  # every response has a first token
+    assert len(seen) == 3
+
+
+def test_without_a_schedule_the_trainer_leaves_the_exponents_alone():
+    from asymgrpo.training.verl.trainer import set_exponents
+
+    config = composed({"+algorithm.beta_pos": 0.9, "+algorithm.beta_neg": 0.4}).algorithm
+    assert set_exponents(config, 1, 3, []) is None
+    assert (config.beta_pos, config.beta_neg) == (0.9, 0.4)
+
+
+def test_a_schedule_without_our_trainer_is_an_error():
+    from asymgrpo.training.verl.plugin import family_advantages
+
+    rewards, mask, config = torch.eye(2), torch.ones(2, 2), composed({"+algorithm.schedule": SCHEDULE}).algorithm
+    with pytest.raises(ValueError, match=r"algorithm\.beta_pos: is missing; a schedule's exponents are set"):
+        family_advantages(rewards, mask, config=config, index=["a", "a"])
+
+
 def test_no_configuration_at_all_is_the_same_error():
     from asymgrpo.training.verl.plugin import family_advantages
 

@@ -4,6 +4,7 @@ Some minutes, most of them starting Ray and vLLM twice.
 """
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import yaml
 from asymgrpo import records
 from asymgrpo.config import load
 from asymgrpo.policy import checkpoint as huggingface
+from asymgrpo.schedules import exponents_of_run
 from asymgrpo.tasks import countdown
 from asymgrpo.training.verl import journal
 
@@ -27,6 +29,12 @@ pytestmark = [pytest.mark.verl, pytest.mark.dag]
 
 STEPS, EVERY = 8, 4
 PATIENCE = 600
+
+# the quantiles are far from the ends, so that the exponents move with every step
+SCHEDULE = {"name": "adaptive", "start": {"beta_pos": 0.9, "beta_neg": 0.4}, "memory": 0.5, "range": [0.05, 0.95]}
+SCHEDULE |= {"quantiles": {"positive": 0.4, "negative": 0.6}}
+LOGGED = re.compile(r"\bstep:(\d+) - .*?asymgrpo/beta_pos:([\d.]+) - asymgrpo/beta_neg:([\d.]+)")
+SCHEDULED = {"name": "family", "flip": None, "all_solved_zero": False, "none_solved_zero": False, "schedule": SCHEDULE}
 
 
 @pytest.fixture
@@ -38,6 +46,7 @@ def start(run_values, servable, request):
     spec = run_values(
         backend="verl",
         verl=verl,
+        estimator=SCHEDULED,
         steps=STEPS,
         checkpoint_every=EVERY,
         rollout=minibatch,
@@ -101,7 +110,7 @@ def test_a_killed_run_goes_on(start, tmp_path):
     kept, before = int(tracker.read_text()), journal.read(work / "journal.jsonl")
     assert before.steps[-1]["step"] > kept >= EVERY  # a step was trained that no checkpoint has
 
-    log = tmp_path / "second.log"
+    first, log = log, tmp_path / "second.log"
     process = start(work, out, log)
     wait_for(lambda: (out / "run.yaml").exists(), process, log, "the end")
     assert process.wait(60) == 0
@@ -125,6 +134,22 @@ def test_a_killed_run_goes_on(start, tmp_path):
     assert record["result"]["best_step"] == min(s for s, a in chosen.items() if a == max(chosen.values()))
     assert not work.exists()
     check_rows(steps, out)
+    check_exponents(steps, kept, first.read_text(), log.read_text())
+
+
+def check_exponents(steps, kept, first, second):
+    """Every step had the exponents that follow from the run's own files, whichever attempt trained it."""
+    expected = exponents_of_run(SCHEDULED, STEPS, [row["group_accuracy_histogram"] for row in steps])
+    assert expected[0] == (0.9, 0.4)
+    assert len(set(expected[1:])) > 1
+    found = {}
+    for text, steps_of_it in ((first, range(1, kept + 1)), (second, range(kept + 1, STEPS + 1))):
+        for step, *betas in LOGGED.findall(text):
+            if int(step) in steps_of_it:
+                found[int(step)] = tuple(map(float, betas))
+    assert sorted(found) == list(range(1, STEPS + 1))
+    for step, exponents in enumerate(expected, 1):
+        assert found[step] == pytest.approx(exponents, abs=1e-6)
 
 
 def check_rows(steps, out):

@@ -15,6 +15,7 @@ import yaml
 
 from asymgrpo import records
 from asymgrpo.config import load
+from asymgrpo.reference import save
 
 from .conftest import copy_workflow, snakemake
 from .jobs import planned
@@ -55,11 +56,12 @@ def replace(path: Path, pattern: str, new: str) -> None:
 
 
 def test_every_artefact_is_there(finished):
-    for name in ("fig1", "fig2", "fig3", "fig4", "prop1", "prop1_tabular", "prop2"):
+    drawn = ("fig1", "fig2", "fig3", "fig4", "prop1", "prop1_tabular", "prop2", "pressure", "endpoints", "coverage")
+    for name in (*drawn, "claims", "power"):
         for ending in ("pdf", "png", "csv", "md"):
             assert (finished / f"figures/tiny/{name}.{ending}").stat().st_size > 100, name
         assert matplotlib.image.imread(finished / f"figures/tiny/{name}.png").std() > 0.01  # not blank
-    for name in ("table1", "table2", "evaluation"):
+    for name in ("table1", "table2", "evaluation", "reported", "selection", "audit", "claims"):
         for ending in ("csv", "md", "tex"):
             assert (finished / f"results/tiny/tables/{name}.{ending}").stat().st_size > 100, name
 
@@ -130,6 +132,27 @@ def test_a_run_again_gives_the_same_bytes(clone):
     assert {name: (place / name).read_bytes() for name in before} == before
 
 
+def test_the_report_has_everything_and_is_the_same_when_made_again(clone):
+    path = clone / "results/tiny/report.html"
+    first = path.read_bytes()
+    assert len(first) < 5e6
+    text = first.decode()
+    study = load(clone, {"scale": "tiny"})
+    assert "Not there yet" not in text
+    for run in study.runs():
+        assert f'href="#run/{run.backbone}/{run.method}/seed-{run.seed}"' in text
+    for name in ("fig1", "fig2", "fig3", "fig4", "prop1", "prop1_tabular", "prop2"):
+        assert f'id="figure-{name}"' in text
+    for name in ("table1", "table2", "evaluation", "claims"):
+        assert f'id="table-{name}"' in text
+    verdicts = json.loads((clone / "results/tiny/tables/claims.json").read_text())
+    assert text.count('class="claim ') == len(verdicts["claims"])
+    path.unlink()
+    result = snakemake(clone, "report", *TINY)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert path.read_bytes() == first
+
+
 def test_changing_a_method_repeats_only_what_depends_on_it(clone):
     methods = yaml.safe_load((clone / "config/methods.yaml").read_text())
     assert methods["methods"]["symmetric"]["estimator"]["beta_pos"]["value"] == 0.75
@@ -155,7 +178,7 @@ def test_changing_a_style_trains_nothing(clone):
     style.write_text(style.read_text() + "\n# another colour\n")
     jobs = planned(snakemake(clone, "-n", *TINY))
     assert {job.rule for job in jobs if job.rule != "all"} >= {"draw_fig1", "draw_fig2", "draw_fig4"}
-    assert all(job.rule.startswith("draw_") or job.rule == "all" for job in jobs)
+    assert all(job.rule.startswith("draw_") or job.rule in ("all", "report") for job in jobs)
 
 
 def test_another_seed_trains_only_that_seed(clone):
@@ -190,3 +213,29 @@ def test_a_failing_run_does_not_stop_the_others(clone):
     log = clone / "results/tiny/logs/train/qwen3-80k/grpo/seed-9.log"
     assert "model_type: expected 'qwen3', found 'llama'" in log.read_text()
     assert str(log.relative_to(clone)) in result.stdout + result.stderr
+
+
+def test_what_it_came_to_can_be_kept_as_a_reference(clone):
+    study = load(clone, {"scale": "tiny"})
+    out = clone / "kept"
+    save(study, out, "snakemake --config scale=tiny")
+    manifest = yaml.safe_load((out / "manifest.yaml").read_text())
+    runs = pd.read_csv(out / "runs.csv")
+    assert manifest["runs"] == len(runs) == len(study.runs())
+    assert manifest["cpu_hours"] > 0
+    for name, expected in manifest["files"].items():
+        assert hashlib.sha256((out / name).read_bytes()).hexdigest() == expected, name
+    assert {"figures/fig2.png", "figures/fig2.csv", "tables/table2.md", "runs.csv"} <= set(manifest["files"])
+    assert not any(name.endswith((".parquet", ".safetensors")) for name in manifest["files"])
+    row = runs[runs["method"] == "grpo"].iloc[0]
+    steps = records.read(
+        clone / f"results/tiny/runs/{row['backbone']}/grpo/seed-{row['seed']}/steps.parquet", records.STEPS
+    ).to_pandas()
+    assert row["first_entropy"] == pytest.approx(steps["entropy"].iloc[0])
+    assert row["reward"] == pytest.approx(steps["reward"].tail(max(1, round(0.1 * len(steps)))).mean())
+    # a run that is not there changes nothing
+    before = digest(out)
+    shutil.rmtree(clone / f"results/tiny/runs/{row['backbone']}/grpo/seed-{row['seed']}")
+    with pytest.raises(ValueError, match=r"grpo/seed-\d+/run.yaml: no such run"):
+        save(study, out, "")
+    assert digest(out) == before

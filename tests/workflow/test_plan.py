@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from asymgrpo import plan
-from asymgrpo.config import BASE, load
+from asymgrpo.config import ARTEFACTS, BASE, load
 
 from .jobs import planned
 
@@ -39,9 +39,7 @@ def test_theory_needs_no_training(workflow, call, targets):
     assert not {job.rule for job in jobs} & {"train", "warm_start", "training_problems"}
 
 
-@pytest.mark.parametrize(
-    "target", ["fig1", "fig2", "fig3", "fig4", "prop1", "prop2", "table1", "table2", "evaluation", "all"]
-)
+@pytest.mark.parametrize("target", [*ARTEFACTS, "all"])
 def test_every_named_target_plans(workflow, call, target):
     assert planned(call(workflow, "-n", target, *TINY))
 
@@ -88,7 +86,8 @@ def test_the_scales_of_verl_plan_without_gpu_network_and_fetched_files(workflow,
     assert counted == {"paper": [47, 37, 40, 5], "smoke": [4, 4, 5, 3]}[scale]
     made = {job.rule for job in jobs if job.rule.startswith(("draw_", "build_"))}
     assert made >= {"draw_fig1", "draw_fig2", "draw_fig3", "draw_fig4", "draw_prop1", "draw_prop2"}
-    assert made >= {"build_table1", "build_table2"}
+    assert made >= {"draw_pressure", "draw_endpoints", "draw_coverage"}
+    assert made >= {"build_table1", "build_table2", "build_claims", "draw_claims", "draw_power"}
 
 
 @pytest.mark.parametrize(("scale", "gpus"), [("paper", 4), ("smoke", 0), ("tiny", 0)])

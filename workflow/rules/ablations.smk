@@ -11,7 +11,7 @@ rule ablation:
         runs=ablation_files,
         code=["src/asymgrpo/tables/ablation.py", "src/asymgrpo/figures/ablation.py"],
     output:
-        multiext(f"{RESULTS}/ablations/{{method}}", ".md", ".pdf", ".png", ".csv", ".table.csv"),
+        multiext(f"{RESULTS}/ablations/{{method}}", ".md", ".pdf", ".svg", ".png", ".csv", ".table.csv"),
     log:
         f"{RESULTS}/logs/ablations/{{method}}.log",
     localrule: True

@@ -25,7 +25,7 @@ rule train_agreement:
         RUN_ENVIRONMENT
     threads: lambda wildcards: 1 if wildcards.trainer == "torch" else study.settings["threads"]
     resources:
-        **on_gpus(lambda wildcards: 0 if wildcards.trainer == "torch" else study.gpus),
+        **on_gpus(lambda wildcards: 0 if wildcards.trainer == "torch" else study.gpus, study.nodes),
     params:
         spec=lambda wildcards: as_json(study.agreement_spec(wildcards.trainer, int(wildcards.seed))),
         start=study.start_policy(*AGREEMENT_START).as_posix(),
@@ -41,7 +41,7 @@ rule agreement:
     input:
         runs=[f"{study.agreement_dir(trainer, seed)}/steps.parquet" for trainer, seed in study.agreement_runs()],
     output:
-        multiext(f"figures/{study.scale}/agreement", ".pdf", ".png", ".csv", ".md"),
+        multiext(f"figures/{study.scale}/agreement", ".pdf", ".svg", ".png", ".csv", ".md"),
     log:
         f"{RESULTS}/logs/figures/agreement.log",
     localrule: True

@@ -2,10 +2,12 @@
 import json
 import re
 import sys
+from functools import cache
 from pathlib import Path
 
 from asymgrpo import plan
 from asymgrpo.figures import FIGURES
+from asymgrpo.report.responses import of_first_seed
 from asymgrpo.tables import TABLES
 
 RESULTS = f"results/{study.scale}"
@@ -14,10 +16,9 @@ EVALUATION = f"{RESULTS}/evaluation/{{backbone}}/{{method}}/seed-{{seed}}"
 WARM_START = f"{RESULTS}/warm-start/{{backbone}}/seed-{{seed}}"
 BENCHMARKS = [f"{RESULTS}/data/benchmarks/{name}.parquet" for name in study.benchmarks]
 BASE = "base"
-# Used with --sdm conda only. Whatever needs a policy of the verl backend is in the environment of verl and vLLM.
+# Used with --sdm conda only: of what trains and samples, and of everything else.
+RUN_ENVIRONMENT = f"../../envs/{study.environment}.yaml"
 ENVIRONMENT = "../../envs/local.yaml"
-RUN_ENVIRONMENT = "../../envs/verl.yaml" if study.backend == "verl" else ENVIRONMENT
-SAMPLING_ENVIRONMENT = "../../envs/verl.yaml" if study.settings["sampler"] == "vllm" else ENVIRONMENT
 SAMPLER_SETTINGS = study.settings.get("sampler_settings", {})
 
 
@@ -48,30 +49,42 @@ def site(name):
     return said[name].raw if name in said else None
 
 
-def on_gpus(count):
-    """Resources of jobs with so many GPUs (a number, or a function of wildcards).
+def on_gpus(count, nodes=1):
+    """Resources of jobs with so many GPUs (a number, or a function of wildcards), on so many nodes together.
 
     On a cluster those that have some go to the profile's `gpu_partition` and ask for its `gpu_type`; the same rule on a
     scale that runs on CPUs is a job like any other.
     """
+    if not any(map(site, ("slurm_partition", "gpu_partition", "gpu_type"))):
+        return {"gpu": count}  # without functions, which cost time for each of thousands of jobs
     counted = count if callable(count) else lambda wildcards: count
+    partition = lambda wildcards: (counted(wildcards) and site("gpu_partition")) or site("slurm_partition")
+    if nodes == 1:
+        model = lambda wildcards: site("gpu_type") if counted(wildcards) else None
+        return {"gpu": count, "slurm_partition": partition, "gpu_model": model}
+    # so many on each node: of a number for all nodes a job's first step, which is on one, could not have its part
+    kind = ":".join(filter(None, ["gpu", site("gpu_type")]))
     return {
-        "gpu": count,
-        "slurm_partition": lambda wildcards: (counted(wildcards) and site("gpu_partition")) or site("slurm_partition"),
-        "gpu_model": lambda wildcards: site("gpu_type") if counted(wildcards) else None,
+        "nodes": lambda wildcards: nodes if counted(wildcards) else None,
+        "gres": lambda wildcards: f"{kind}:{counted(wildcards) // nodes}" if counted(wildcards) else None,
+        "slurm_partition": partition,
     }
 
 
+@cache
+def rollout_of(backbone):
+    """Of a backbone's runs; no method and no seed has another."""
+    return study.spec(Run(backbone, next(iter(study.methods)), study.seeds[0]))["rollout"]
+
+
 def response_tokens(wildcards):
-    """The longest response of a backbone; no method has another."""
-    run = Run(wildcards.backbone, next(iter(study.methods)), study.seeds[0])
-    return study.spec(run)["rollout"]["max_response_tokens"]
+    """The longest response of a backbone."""
+    return rollout_of(wildcards.backbone)["max_response_tokens"]
 
 
 def longest_prompt(wildcards):
-    """What a backbone's prompts are meant to have at most, in tokens; no method has another."""
-    run = Run(wildcards.backbone, next(iter(study.methods)), study.seeds[0])
-    return study.spec(run)["rollout"]["max_prompt_tokens"]
+    """What a backbone's prompts are meant to have at most, in tokens."""
+    return rollout_of(wildcards.backbone)["max_prompt_tokens"]
 
 
 def template_arguments(wildcards):
@@ -112,20 +125,35 @@ def record_of(problems):
     return f"{study.raw_dir(problems.name)}.yaml" if problems and problems.fetched else []
 
 
-# An artefact may have several files: Prop. 1 has a figure that needs no run beside the one that does.
-FILES_OF = {"prop1": ["prop1_tabular", "prop1"]}
+# An artefact may have several files: Prop. 1 has a figure that needs no run beside the one that does, the claims have a
+# table, whose verdicts two figures show.
+FILES_OF = {"prop1": ["prop1_tabular", "prop1"], "claims": ["claims", "power"]}
+FROM_CLAIMS = FILES_OF["claims"]
+
+
+def table_endings(name):
+    return [".csv", ".md", ".tex", *([".json"] if name == "claims" else [])]
 
 
 def targets(artefact):
-    return [
-        (f"figures/{study.scale}/{name}.{ending}" if name in FIGURES else f"{RESULTS}/tables/{name}.{ending}")
-        for name in FILES_OF.get(artefact, [artefact])
-        for ending in (["pdf", "png", "csv", "md"] if name in FIGURES else ["csv", "md", "tex"])
+    names = FILES_OF.get(artefact, [artefact])
+    figures = [f"figures/{study.scale}/{name}" for name in names if name in FIGURES]
+    tables = [(f"{RESULTS}/tables/{name}", table_endings(name)) for name in names if name in TABLES]
+    return [stem + ending for stem in figures for ending in (".pdf", ".svg", ".png", ".csv", ".md")] + [
+        stem + ending for stem, endings in tables for ending in endings
     ]
 
 
 def artefact_of(name):
-    return name.removesuffix("_tabular")
+    """Whose runs and settings a figure or table has; one that is named otherwise needs no run itself."""
+    return next((artefact for artefact, names in FILES_OF.items() if name in names), name)
+
+
+def claims_code(name):
+    """What verdicts are made with, beside the runs."""
+    if name != "claims":
+        return []
+    return ["config/claims.yaml", *map(str, sorted(Path("src/asymgrpo/analysis/claims").glob("*.py")))]
 
 
 def run_files(name):

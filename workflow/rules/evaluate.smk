@@ -14,7 +14,7 @@ rule sample:
     log:
         f"{RESULTS}/logs/sample/{{backbone}}/{{method}}/seed-{{seed}}.log",
     conda:
-        SAMPLING_ENVIRONMENT
+        RUN_ENVIRONMENT
     threads: sampling_threads()
     resources:
         **on_gpus(sampling_gpus()),

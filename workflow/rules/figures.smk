@@ -11,11 +11,18 @@ for _figure in FIGURES:
         name:
             f"draw_{_figure}"
         input:
-            runs=run_files(_figure),
-            scores=score_files(_figure),
+            runs=[] if _figure in FROM_CLAIMS else run_files(_figure),
+            scores=[] if _figure in FROM_CLAIMS else score_files(_figure),
+            claims=f"{RESULTS}/tables/claims.json" if _figure in FROM_CLAIMS else [],
             code=[f"src/asymgrpo/figures/{module}.py" for module in ("__init__", "style", _figure)],
         output:
             multiext(f"figures/{study.scale}/{_figure}", ".pdf", ".png", ".csv", ".md"),
+            report(
+                f"figures/{study.scale}/{_figure}.svg",
+                caption="../report/figure.rst",
+                category="Figures",
+                labels={"figure": _figure, "shows": study.artefact(artefact_of(_figure)).title},
+            ),
         log:
             f"{RESULTS}/logs/figures/{_figure}.log",
         priority: figure_rule_priority(_figure)

@@ -46,7 +46,7 @@ rule train:
         RUN_ENVIRONMENT
     threads: study.settings["threads"]
     resources:
-        **on_gpus(study.gpus),
+        **on_gpus(study.gpus, study.nodes),
     params:
         spec=lambda wildcards: as_json(study.spec(run_of(wildcards))),
         start=lambda wildcards: study.start_policy(*start_of(wildcards)).as_posix(),

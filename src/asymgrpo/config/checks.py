@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from asymgrpo.config.errors import mistake, unknown
 from asymgrpo.config.settings import Key, below, flatten
+from asymgrpo.schedules import NEEDS
 
 if TYPE_CHECKING:
     from asymgrpo.config.study import Artefact
@@ -15,6 +17,7 @@ METHODS = "config/methods.yaml"
 BENCHMARKS = "config/benchmarks.yaml"
 CONFIG = "config/config.yaml"
 ARTEFACTS = "config/artefacts.yaml"
+CLAIMS = "config/claims.yaml"
 
 Values = Mapping[Key, Any]
 
@@ -186,7 +189,7 @@ def check_shown(file: str, selected: Sequence[Artefact], document: Mapping[str, 
 
 
 def check_methods(document: Mapping[str, Any]) -> None:
-    """A method of the family has both exponents, any other none of the family's settings."""
+    """A method of the family has both exponents or a schedule of them, any other none of the family's settings."""
     default = document["defaults"]["estimator"]["name"]["value"]
     for name, entry in document["methods"].items():
         own = entry.get("estimator", {})
@@ -196,8 +199,26 @@ def check_methods(document: Mapping[str, Any]) -> None:
             key = f"methods.{name}.estimator.{extra[0]}"
             raise mistake(METHODS, key, f"is given, but the estimator is {estimator}", "it only with `family`")
         for key in ("beta_pos", "beta_neg"):
-            if estimator == "family" and key not in own:
-                raise mistake(METHODS, f"methods.{name}.estimator.{key}", "is missing", "an exponent of at least 0")
+            if estimator == "family" and (key in own) == ("schedule" in own):
+                found = "is given beside a schedule" if key in own else "is missing"
+                expected = "an exponent of at least 0, or a `schedule` instead"
+                raise mistake(METHODS, f"methods.{name}.estimator.{key}", found, expected)
+        if "schedule" in own:
+            _check_schedule(f"methods.{name}.estimator.schedule", own["schedule"])
+
+
+def _check_schedule(key: str, schedule: Mapping[str, Any]) -> None:
+    """What its name needs, and nothing else; a range is not empty."""
+    name = schedule["name"]["value"]
+    for needed in NEEDS[name]:
+        if needed not in schedule:
+            raise mistake(METHODS, f"{key}.{needed}", "is missing", f"it, because the schedule is {name}")
+    for given in schedule:
+        if given != "name" and given not in NEEDS[name]:
+            expected = f"only name, {', '.join(NEEDS[name])}"
+            raise mistake(METHODS, f"{key}.{given}", f"is given, but the schedule is {name}", expected)
+    if "range" in schedule and schedule["range"]["value"][0] > schedule["range"]["value"][1]:
+        raise mistake(METHODS, f"{key}.range.value", f"found {schedule['range']['value']}", "[smallest, largest]")
 
 
 def check_benchmarks(document: Mapping[str, Any]) -> None:
@@ -242,7 +263,65 @@ def check_artefacts(document: Mapping[str, Any], methods: Sequence[str], scale: 
             for method in [] if shown == "all" else shown:
                 if method not in methods:
                     raise unknown(ARTEFACTS, f"artefacts.{name}.methods.value.{role}", "method", method, methods)
+        for other in entry.get("judges", ()):
+            if other not in document["artefacts"] or "judges" in document["artefacts"][other]:
+                known = [n for n, e in document["artefacts"].items() if "judges" not in e]
+                raise unknown(ARTEFACTS, f"artefacts.{name}.judges", "artefact", other, known)
         for decoding in entry.get("decodings", ()):
             if decoding not in scale["evaluation"]["final"]:
                 key = f"evaluation.final.{decoding}"
                 raise mistake(file, key, "is missing", f"the decoding that {name} shows (decodings in {ARTEFACTS})")
+
+
+def check_claims(document: Mapping[str, Any], methods: Sequence[str], artefacts: Sequence[str]) -> None:
+    """Every method, window and figure of a claim exists; a statement has one form, and no other is the same."""
+    for name, entry in document["windows"].items():
+        for index, (start, end) in enumerate(entry["shares"]):
+            if start >= end:
+                key = f"windows.{name}.shares[{index}]"
+                raise mistake(CLAIMS, key, f"found [{start}, {end}]", "[from, to], from < to")
+    for name, claim in document["claims"].items():
+        if claim["figure"] not in artefacts:
+            raise unknown(CLAIMS, f"claims.{name}.figure", "artefact", claim["figure"], artefacts)
+        seen: dict[tuple[str, ...], str] = {}
+        for index, statement in enumerate(claim["statements"]):
+            key = f"claims.{name}.statements[{index}]"
+            _check_statement(key, statement, methods, list(document["windows"]))
+            for same in _asked(statement):
+                if same in seen:
+                    raise mistake(CLAIMS, key, f"asks again what {seen[same]} asks", "each question once")
+                seen[same] = key
+
+
+# Quantities that are measured in one window only.
+_OWN_WINDOWS = {"final_average": "final", "alpha": "alpha-steps"}
+
+
+def _check_statement(key: str, statement: Mapping[str, Any], methods: Sequence[str], windows: Sequence[str]) -> None:
+    quantity, window = statement["quantity"], statement["window"]
+    for role in ("of", "minus", "chain"):
+        for method in statement.get(role, ()):
+            if method not in methods:
+                raise unknown(CLAIMS, f"{key}.{role}", "method", method, methods)
+    if ("chain" in statement) == ("of" in statement):
+        found = "is given beside chain" if "of" in statement else "is missing"
+        raise mistake(CLAIMS, f"{key}.of", found, "either `of` (and `minus`) or `chain`")
+    if "chain" in statement and "minus" in statement:
+        raise mistake(CLAIMS, f"{key}.minus", "is given beside chain", "either `of` (and `minus`) or `chain`")
+    if quantity in _OWN_WINDOWS:
+        if window != _OWN_WINDOWS[quantity]:
+            raise mistake(CLAIMS, f"{key}.window", f"found {window!r} for {quantity}", _OWN_WINDOWS[quantity])
+    elif window not in windows:
+        raise unknown(CLAIMS, f"{key}.window", "window", window, windows)
+    if quantity == "final_average" and "minus" not in statement and "chain" not in statement:
+        raise mistake(CLAIMS, f"{key}.minus", "is missing", "it, because a final average is only compared")
+    if statement["direction"] == "within" and statement.get("threshold", 0) <= 0:
+        raise mistake(CLAIMS, f"{key}.threshold", f"found {statement.get('threshold', 0)}", "a margin above 0")
+
+
+def _asked(statement: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Quantity, role of the backbone and contrast of everything that a statement asks."""
+    chain = statement.get("chain", ())
+    contrasts = [(after, before) for before, after in pairwise(chain)]
+    contrasts += [(of, minus) for of in statement.get("of", ()) for minus in statement.get("minus", ("",))]
+    return [(statement["quantity"], role, *contrast) for role in statement["backbones"] for contrast in contrasts]

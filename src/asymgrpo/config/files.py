@@ -17,7 +17,7 @@ from referencing.jsonschema import DRAFT202012
 from asymgrpo.config.errors import ConfigError, did_you_mean, mistake, show
 
 SCHEMAS = Path("workflow", "schemas")
-DOCUMENTS = ("setting", "config", "methods", "benchmarks", "artefacts", "scale")
+DOCUMENTS = ("setting", "config", "methods", "benchmarks", "artefacts", "claims", "scale")
 
 # Which of several violations is told first: a misspelt key explains the missing one beside it.
 _ORDER = ("additionalProperties", "type", "enum", "required")

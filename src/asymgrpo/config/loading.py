@@ -32,6 +32,7 @@ def load(root: str | Path = ".", overrides: Mapping[str, Any] | None = None) -> 
     methods = _read(root, schemas, CONFIG / "methods.yaml", "methods")
     benchmarks = _read(root, schemas, CONFIG / "benchmarks.yaml", "benchmarks")
     artefacts = _read(root, schemas, CONFIG / "artefacts.yaml", "artefacts")
+    claims = _read(root, schemas, CONFIG / "claims.yaml", "claims")
     for name in chosen["artefacts"]:
         if name not in artefacts["artefacts"]:
             raise unknown(blame["artefacts"], "artefacts", "artefact", name, artefacts["artefacts"])
@@ -40,6 +41,7 @@ def load(root: str | Path = ".", overrides: Mapping[str, Any] | None = None) -> 
     checks.check_methods(methods)
     checks.check_benchmarks(benchmarks)
     checks.check_artefacts(artefacts, list(methods["methods"]), scale, scale_file.as_posix())
+    checks.check_claims(claims, list(methods["methods"]), list(artefacts["artefacts"]))
 
     settings = flatten({key: scale[key] for key in scale if key not in ("backbones", "grid", "cost")})
     if chosen["seeds"] is not None:
@@ -54,6 +56,7 @@ def load(root: str | Path = ".", overrides: Mapping[str, Any] | None = None) -> 
     loss = below(settings, "training", "loss") | below(primary.settings, "training", "loss")
     cells, grid_methods = _grid(grid, every_method, methods["defaults"], loss)
     shown = {name: _artefact(name, entry, named) for name, entry in artefacts["artefacts"].items()}
+    shown |= {name: _judging(artefact, shown) for name, artefact in shown.items() if artefact.judges}
     checks.check_shown(scale_file.as_posix(), [shown[name] for name in chosen["artefacts"]], artefacts)
     return Study(
         root=root,
@@ -68,6 +71,7 @@ def load(root: str | Path = ".", overrides: Mapping[str, Any] | None = None) -> 
         ),
         artefacts=tuple(chosen["artefacts"]),
         every_artefact=MappingProxyType(shown),
+        claims=MappingProxyType(claims),
         cells=MappingProxyType({cell: name for cell, name in cells.items() if name in named or name in grid_methods}),
         scale_settings=MappingProxyType(settings),
         grid_settings=MappingProxyType(grid),
@@ -153,8 +157,8 @@ def _methods(document: Mapping[str, Any]) -> dict[str, Method]:
 def _method_settings(defaults: Mapping[str, Any], own: Settings) -> dict[Key, Setting]:
     """A method's settings over the defaults; an estimator outside the family has only its name."""
     merged = {**flatten(defaults), **own}
-    for path in (("estimator", "beta_pos"), ("estimator", "beta_neg")):
-        if path in merged:
+    for path in merged:
+        if path[0] == "estimator" and path[-1] in ("beta_pos", "beta_neg"):
             merged[path] = replace(merged[path], value=float(merged[path].value))
     if merged["estimator", "name"].value == "family":
         return merged
@@ -245,5 +249,15 @@ def _artefact(name: str, entry: Mapping[str, Any], methods: Collection[str]) -> 
         methods_source=Setting(lists["value"], lists["provenance"], lists.get("note", "")) if lists else None,
         grid=entry.get("grid", False),
         decodings=tuple(entry.get("decodings", ())),
+        judges=tuple(entry.get("judges", ())),
         sources=MappingProxyType(flatten(entry.get("settings", {}))),
     )
+
+
+def _judging(artefact: Artefact, shown: Mapping[str, Artefact]) -> Artefact:
+    """An artefact with the methods of those that it judges, without the grid."""
+    methods = {
+        role: tuple(dict.fromkeys(name for other in artefact.judges for name in shown[other].methods.get(role, ())))
+        for role in ("primary", "second", "others")
+    }
+    return replace(artefact, methods=MappingProxyType(methods))

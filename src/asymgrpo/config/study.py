@@ -10,7 +10,25 @@ from typing import Any, NamedTuple
 from asymgrpo.config.errors import mistake, unknown
 from asymgrpo.config.settings import Key, Setting, Settings, below, under, values
 
-ARTEFACTS = ("fig1", "fig2", "fig3", "fig4", "prop1", "prop2", "table1", "table2", "evaluation")
+ARTEFACTS = (
+    "fig1",
+    "fig2",
+    "fig3",
+    "fig4",
+    "prop1",
+    "prop2",
+    "pressure",
+    "endpoints",
+    "coverage",
+    "schedules",
+    "table1",
+    "table2",
+    "evaluation",
+    "reported",
+    "selection",
+    "audit",
+    "claims",
+)
 BASE = "base"  # the untrained policy, where a method's name stands in a path
 REFERENCES = ("grpo", "reinforce")  # what the page of any other method compares it with
 
@@ -76,17 +94,18 @@ class Method:
 
     @property
     def estimator(self) -> dict[str, Any]:
-        """As in a run's spec: name, and for the family beta_pos, beta_neg, flip, all_solved_zero, none_solved_zero."""
+        """As in a run's spec: name, and for the family flip, all_solved_zero, none_solved_zero and either beta_pos and
+        beta_neg or their schedule."""
         return values(below(self.settings, "estimator"))
 
     @property
     def beta_pos(self) -> float | None:
-        """Exponent of the positive channel; None outside the family."""
+        """Exponent of the positive channel; None outside the family and for a schedule."""
         return self.estimator.get("beta_pos")
 
     @property
     def beta_neg(self) -> float | None:
-        """Exponent of the negative channel; None outside the family."""
+        """Exponent of the negative channel; None outside the family and for a schedule."""
         return self.estimator.get("beta_neg")
 
 
@@ -124,6 +143,7 @@ class Artefact:
     methods_source: Setting | None
     grid: bool  # shows the grid of Fig. 4(d) as well
     decodings: tuple[str, ...]  # of the final evaluation, that it reads
+    judges: tuple[str, ...]  # other artefacts, whose runs and evaluations it reads
     sources: Settings  # its own settings, with provenance
 
     @property
@@ -149,6 +169,7 @@ class Study:
     datasets: Mapping[str, Benchmark]  # what can be trained on beside generated problems
     artefacts: tuple[str, ...]  # those that config.yaml selects
     every_artefact: Mapping[str, Artefact]
+    claims: Mapping[str, Any]  # config/claims.yaml as it is, checked
     cells: Mapping[tuple[float, float], str]  # the grid: (beta_pos, beta_neg) -> method
     scale_settings: Settings  # everything the scale's file sets, with provenance
     grid_settings: Settings  # beta_pos and beta_neg of the grid, with provenance
@@ -172,6 +193,18 @@ class Study:
         if self.backend != "verl" or self.scale_settings["device",].value == "cpu":
             return 0
         return self._verl_value("trainer.nnodes") * self._verl_value("trainer.n_gpus_per_node")
+
+    @property
+    def environment(self) -> str:
+        """The environment of envs/ that trains and samples policies: one of those with verl and vLLM, or local."""
+        if self.backend != "verl" and self.scale_settings["sampler",].value != "vllm":
+            return "local"
+        return "verl-cpu" if self.scale_settings["device",].value == "cpu" else "verl"
+
+    @property
+    def nodes(self) -> int:
+        """Of a cluster, that the GPUs of a run are on, as many on each."""
+        return self._verl_value("trainer.nnodes") if self.gpus else 1
 
     def _verl_value(self, key: str) -> int:
         return self.scale_settings["verl", key].value
@@ -405,15 +438,19 @@ class Study:
         return self._results("agreement", backend, f"seed-{seed}")
 
     def figure_stem(self, name: str) -> Path:
-        """A figure's path without its ending (.pdf, .png, .csv, .md)."""
+        """A figure's path without its ending (.pdf, .svg, .png, .csv, .md)."""
         return self.root / "figures" / self.scale / name
 
     def table_stem(self, name: str) -> Path:
         """A table's path without its ending (.csv, .md, .tex)."""
         return self._results("tables", name)
 
+    def report_file(self) -> Path:
+        """Everything that the scale has to say, in one page."""
+        return self._results("report.html")
+
     def ablation_stem(self, method: str) -> Path:
-        """The page of one method without its ending (.md, .pdf, .png, .csv, .table.csv)."""
+        """The page of one method without its ending (.md, .pdf, .svg, .png, .csv, .table.csv)."""
         return self._results("ablations", method)
 
     def _results(self, *parts: str) -> Path:

@@ -46,13 +46,14 @@ def checks(study: Study, profile: Profile | None = None, train: bool = False) ->
         yield from trial.checks(study, profile if slurm else None)
 
 
-def report(found: Iterable[Check]) -> bool:
-    """Print a line for each, and how to mend what is not ok; whether there is any such."""
+def report(found: Iterable[Check], trained: bool = True) -> bool:
+    """Print a line for each, and how to mend what is not ok; whether there is any such. `trained`: a step was, too."""
     failed = 0
     for check in found:
         failed += bool(check.mend)
         print(f"{'not ok' if check.mend else 'ok':<8}{check.name:<16}{check.found}", flush=True)
         if check.mend:
             print(f"{'':<8}{'':<16}-> {check.mend}", flush=True)
-    print(f"{failed} not ok" if failed else "all ok", flush=True)
+    untried = "" if trained else "; no training step was tried: --train"
+    print((f"{failed} not ok" if failed else "all ok") + untried, flush=True)
     return failed > 0

@@ -60,7 +60,7 @@ def requests(study: Study, profile: Profile) -> list[Request]:
     threads = study.settings["threads"]
     sampling = 0 if study.settings["device"] == "cpu" or study.settings["sampler"] != "vllm" else 1
     found = [
-        profile.request("train", study.gpus, threads),
+        profile.request("train", study.gpus, threads, study.nodes),
         profile.request("sample", sampling, min(threads, SAMPLING_CORES) if sampling else threads),
     ]
     return found + ([profile.request("warm_start", 0, threads)] if study.warm_starts() else [])
@@ -93,13 +93,11 @@ def _partition_checks(
 
 def _gpu_check(asked: list[Request], partitions: dict[str, list[tuple[str, str]]], profile: Profile) -> Check:
     """Some node of the partition has as many GPUs of that type as a job on one node asks for."""
-    wanted = [request for request in asked if request.resources.get("gpu")]
+    wanted = [request for request in asked if request.has_gpus]
     if not wanted:
         return Check("GPU", "no job asks for any")
-    request = max(wanted, key=lambda request: request.resources["gpu"])
-    count, kind = request.resources["gpu"], request.resources.get("gpu_model")
-    nodes = request.resources.get("nodes") or 1
-    each = -(-count // nodes)
+    request = max(wanted, key=lambda request: _on_a_node(request)[1])
+    kind, each = _on_a_node(request)
     partition = request.resources.get("slurm_partition")
     there = partitions.get(partition, []) if partition else [of for every in partitions.values() for of in every]
     found = [gpu for _, gres in there for gpu in _gpus(gres)]
@@ -108,6 +106,14 @@ def _gpu_check(asked: list[Request], partitions: dict[str, list[tuple[str, str]]
         return Check("GPU", f"{what}: yes")
     known = ", ".join(dict.fromkeys(f"{number} {name or 'GPUs'}" for name, number in found)) or "none"
     return Check("GPU", f"{what}: no node has these; there are {known}", f"{profile.file}: gpu_type, gpu_partition")
+
+
+def _on_a_node(request: Request) -> tuple[str | None, int]:
+    """Type and number of the GPUs that a job asks for on each of its nodes."""
+    r = request.resources
+    if r.get("gres"):
+        return next(((kind or None, number) for kind, number in _gpus(r["gres"])), (None, 0))
+    return r.get("gpu_model"), -(-r["gpu"] // (r.get("nodes") or 1))
 
 
 def _gpus(gres: str) -> list[tuple[str, int]]:
@@ -134,7 +140,8 @@ def _status(command: str) -> Check:
 def _told(request: Request) -> str:
     r = request.resources
     cores = f"{request.threads} core{'s' * (request.threads > 1)}"
-    parts = [f"{r['gpu']} GPU{'s' * (r['gpu'] > 1)}" if r.get("gpu") else "no GPU", cores]
+    gpus = f"{r['gpu']} GPU{'s' * (r['gpu'] > 1)}" if r.get("gpu") else r.get("gres") or "no GPU"
+    parts = [f"{r['nodes']} nodes with {gpus} each" if r.get("nodes", 1) > 1 else gpus, cores]
     if r.get("mem_mb_per_cpu") or r.get("mem_mb"):
         parts.append(f"{r['mem_mb_per_cpu']} MB a core" if r.get("mem_mb_per_cpu") else f"{r['mem_mb']} MB")
     return ", ".join([*parts, f"{r['runtime']} minutes"] if r.get("runtime") else parts)

@@ -31,19 +31,12 @@ NAMED = 4
 # -- versions ---------------------------------------------------------------------------------------------------------
 
 
-def lock(study: Study) -> str:
-    """The file in envs/ that a scale's training is installed from."""
-    if study.backend != "verl":
-        return "local.txt"
-    return "verl.txt" if study.gpus else "verl-cpu.txt"
-
-
 def environment(study: Study) -> Iterator[Check]:
     """Python, and every version against the lock."""
     here = ".".join(map(str, sys.version_info[:3]))
     old = sys.version_info < (3, 11)
     yield Check("Python", f"{here}, {sys.prefix}", "install Python 3.11 or later (envs/README.md)" if old else "")
-    name = lock(study)
+    name = f"{study.environment}.txt"
     file = study.root / "envs" / name
     pins = _pins(file)
     wrong = {package: found for package, wanted in pins.items() if (found := _installed(package)) != wanted}
@@ -100,8 +93,9 @@ def inputs(study: Study) -> Iterator[Check]:
         missing = [file for file in entry.settings["content"]["files"] if not (directory / file).is_file()]
         if missing or not directory.with_name(f"{name}.yaml").is_file():
             wrong[name] = f"{directory}/ lacks {missing[0]}" if missing else f"{directory}.yaml is missing"
-    found = f"{len(problems) - len(wrong)} of {len(problems)} sets of problems are in place"
-    yield Check("data", "; ".join([found, *wrong.values()]), fetch + " ".join(wrong) if wrong else "")
+    found = [f"{len(problems) - len(wrong)} of {len(problems)} sets of problems are in place", *wrong.values()]
+    said = "; ".join(found[:2]) + (f", and {len(wrong) - 1} more" if len(wrong) > 1 else "")
+    yield Check("data", said, fetch + " ".join(wrong) if wrong else "")
     for name in models:
         yield _model(study.model_dir(name), fetch + name)
 

@@ -60,7 +60,7 @@ class Profile:
             found |= _read(beside if beside.exists() else Path(name)) or {}
         return found | _pairs(self.content.get("config"))
 
-    def request(self, rule: str, gpus: int, threads: int) -> Request:
+    def request(self, rule: str, gpus: int, threads: int, nodes: int = 1) -> Request:
         """What a job of a rule asks for, if the rule itself says GPUs and threads (workflow/rules/common.smk)."""
         site = _pairs(self.content.get("default-resources"))
         own = _of_rule(self.content.get("set-resources"), rule)
@@ -68,9 +68,13 @@ class Profile:
         for name in ("gpu_partition", "gpu_type"):
             asked.pop(name, None)
         if gpus:
-            asked["gpu"] = gpus
+            if nodes == 1:
+                asked["gpu"] = gpus
+                asked |= {"gpu_model": site["gpu_type"]} if site.get("gpu_type") else {}
+            else:
+                kind = ":".join(filter(None, ["gpu", site.get("gpu_type")]))
+                asked |= {"nodes": nodes, "gres": f"{kind}:{gpus // nodes}"}
             asked |= {"slurm_partition": site["gpu_partition"]} if site.get("gpu_partition") else {}
-            asked |= {"gpu_model": site["gpu_type"]} if site.get("gpu_type") else {}
         asked |= own
         if "runtime" in asked:
             from snakemake_executor_plugin_slurm.utils import parse_time_to_minutes

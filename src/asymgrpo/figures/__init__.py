@@ -1,7 +1,7 @@
 """Figures: one module per figure, each with ``draw(study)``, from run files (or from nothing) to an :class:`Artefact`.
 
-``make(name, study)`` writes four files beside each other: the PDF (vector, for papers), the PNG (to look at), the CSV
-of exactly what is drawn, and the caption in markdown. Same runs, same bytes.
+``make(name, study)`` writes five files beside each other: the PDF (vector, for papers), the SVG (vector, for the
+report), the PNG (to look at), the CSV of exactly what is drawn, and the caption in markdown. Same runs, same bytes.
 
 A new figure: a module here with ``draw``, a line in :data:`FIGURES`, an entry in config/artefacts.yaml.
 """
@@ -30,6 +30,12 @@ FIGURES: dict[str, str] = {
     "prop1_tabular": "asymgrpo.figures.prop1_tabular",
     "prop1": "asymgrpo.figures.prop1",
     "prop2": "asymgrpo.figures.prop2",
+    "pressure": "asymgrpo.figures.pressure",
+    "endpoints": "asymgrpo.figures.endpoints",
+    "coverage": "asymgrpo.figures.coverage",
+    "schedules": "asymgrpo.figures.schedules",
+    "claims": "asymgrpo.figures.claims",
+    "power": "asymgrpo.figures.power",
 }
 """Figure -> module with ``draw(study)``; imported when drawn, so that listing figures costs nothing."""
 
@@ -57,12 +63,12 @@ class Artefact:
 
 
 def make(name: str, study: Study) -> list[Path]:
-    """Draw one figure and write its PDF, PNG, CSV and caption under ``study.figure_stem(name)``.
+    """Draw one figure and write its PDF, SVG, PNG, CSV and caption under ``study.figure_stem(name)``.
 
     Files appear all or not at all, and hold no date: drawn twice from the same runs they are the same bytes.
 
     Returns:
-        The four paths.
+        The five paths.
 
     Raises:
         ValueError: no such figure; a run file that it needs is missing or incomplete.
@@ -79,9 +85,10 @@ def make(name: str, study: Study) -> list[Path]:
 def files_of(artefact: Artefact) -> dict[str, bytes]:
     """The files of a drawn figure by their endings; to be called in :func:`asymgrpo.figures.style.context`."""
     artefact.figure.draw_without_rendering()
-    artefact.figure.set_layout_engine("none")  # laid out once, the same in both files
+    artefact.figure.set_layout_engine("none")  # laid out once, the same in all files
     return {
         ".pdf": _image(artefact.figure, "pdf", {"Creator": "asymgrpo", "Producer": None, "CreationDate": None}),
+        ".svg": _image(artefact.figure, "svg", {"Creator": "asymgrpo", "Date": None}),
         ".png": _image(artefact.figure, "png", {"Software": None}),
         ".csv": csv_bytes(artefact.data),
         ".md": (artefact.caption.strip() + "\n").encode(),

@@ -94,7 +94,7 @@ LOOKS: dict[str, Look] = {
     "neg-only-0.25": Look("#f9b26a", DOTTED, "v"),
     "neg-only-0.5": Look("#e0600f", DASHED, "v"),
     "neg-only-0.75": Look("#8c2d04", SOLID, "v"),
-    "grpo": Look("#332288", SOLID, "s"),
+    "grpo": Look("#4422aa", SOLID, "s"),
     "grpo-entropy": Look("#ddcc77", DASHED, "s"),
     "grpo-clip-higher": Look("#e69f00", DASHDOT, "D"),
     "dr-grpo": Look("#66ccee", DOTTED, "h"),
@@ -104,6 +104,9 @@ LOOKS: dict[str, Look] = {
     "asymgrpo-entropy": Look("#aa3377", DASHED, "*"),
     "ent-decrease": Look("#44aa99", DASHED, "v"),
     "ent-increase": Look("#ee7733", DASHDOT, "^"),
+    "schedule-linear": Look("#007f7f", DASHED, "p"),
+    "schedule-cosine": Look("#a0a0ff", DOTTED, "<"),
+    "schedule-adaptive": Look("#d4a017", DASHDOT, ">"),
 }
 
 _SPARE = ("#999933", "#cc6677", "#88ccee", "#117733", "#ee3377", "#0077bb", "#b8860b", "#7fbf3f")

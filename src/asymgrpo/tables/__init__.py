@@ -7,8 +7,8 @@ config/artefacts.yaml.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +25,10 @@ TABLES: dict[str, str] = {
     "table1": "asymgrpo.tables.table1",
     "table2": "asymgrpo.tables.table2",
     "evaluation": "asymgrpo.tables.evaluation",
+    "reported": "asymgrpo.tables.reported",
+    "selection": "asymgrpo.tables.selection",
+    "audit": "asymgrpo.tables.audit",
+    "claims": "asymgrpo.tables.claims",
 }
 """Table -> module with ``build(study)``; imported when built."""
 
@@ -36,17 +40,19 @@ class Result:
     Attributes:
         data: one row per number, with raw counts and the values of every seed.
         tables: what people read, in order.
+        files: further files, by their endings.
     """
 
     data: pd.DataFrame
     tables: Sequence[Table]
+    files: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def make(name: str, study: Study) -> list[Path]:
     """Build one table and write its CSV, markdown and LaTeX under ``study.table_stem(name)``, all or none of them.
 
     Returns:
-        The three paths.
+        The three paths, and those of further files that it has.
 
     Raises:
         ValueError: no such table; a run file that it needs is missing or incomplete.
@@ -58,5 +64,6 @@ def make(name: str, study: Study) -> list[Path]:
         ".csv": csv_bytes(result.data),
         ".md": markdown(*result.tables).encode(),
         ".tex": latex(*result.tables).encode(),
+        **result.files,
     }
     return write_all(Path(study.table_stem(name)), files)

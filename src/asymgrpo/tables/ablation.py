@@ -29,7 +29,7 @@ DIGITS = {"reward": 3, "entropy": 3, "response_length": 1, "accuracy": 1}
 
 
 def make(study: Study, method: str) -> list[Path]:
-    """Write the page (.md), its figure (.pdf, .png), what is drawn (.csv) and every number of its tables (.table.csv).
+    """Write the page (.md), its figure (.pdf, .svg, .png), what is drawn (.csv), and its tables' numbers (.table.csv).
 
     All or none of them appear, under :meth:`asymgrpo.config.Study.ablation_stem`. Same runs, same bytes.
 
@@ -113,7 +113,7 @@ def _page(study: Study, names: list[str], curve_notes: str, accuracy: pd.DataFra
     if method.name not in study.methods:
         about += " The scale does not run this method otherwise; it was asked for by its name."
     if method.own:
-        about += " Our own ablation, not in the paper."
+        about += " Our own, not in the paper."
     parts = [
         f"# {method.label}",
         about,

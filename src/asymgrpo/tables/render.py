@@ -49,7 +49,7 @@ class Table:
         rows: one list of cells per row, as long as the header; a string cell may hold mathtext between dollars.
         notes: sentences below the table.
         label: LaTeX label.
-        left: so many columns are aligned to the left in markdown, the others to the right.
+        left: so many columns are aligned to the left, the others to the right.
     """
 
     title: str
@@ -92,7 +92,7 @@ def latex(*tables: Table) -> str:
 
 
 def _latex(table: Table) -> str:
-    columns = "l" + "r" * (len(table.header) - 1)
+    columns = "l" * table.left + "r" * (len(table.header) - table.left)
     heads = [cell.split("\n") for cell in table.header]
     depth = max(map(len, heads))
     header = [
@@ -131,7 +131,8 @@ def _latex(table: Table) -> str:
 _SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", DAGGER: r"$^\dagger$", "‡": r"$^\ddagger$", "–": "--",
-    "×": r"$\times$", "±": r"$\pm$", "α": r"$\alpha$", "β": r"$\beta$", "<": r"$<$", ">": r"$>$", "`": "'",
+    "−": "$-$", "∞": r"$\infty$", "×": r"$\times$", "±": r"$\pm$",
+    "α": r"$\alpha$", "β": r"$\beta$", "<": r"$<$", ">": r"$>$", "`": "'",
     "*": r"\textasteriskcentered{}",
 }  # fmt: skip
 

@@ -196,7 +196,7 @@ def _notes(study: Study, backbone: str, names: list[str], has_best: bool) -> lis
     if any(DAGGER in _label(study, name) for name in names):
         notes.append(f"{DAGGER} has an assumed setting of its own.")
     if any(OWN in _label(study, name) for name in names):
-        notes.append(f"{OWN} our own ablation, not in the paper.")
+        notes.append(f"{OWN} our own, not in the paper.")
     assumed = [statement.removesuffix(" (assumed)") for statement in study.assumed(NAME)]
     if assumed:
         notes.append(f"Assumed, because the paper does not state it: {'; '.join(assumed)}.")

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from asymgrpo import records
-from asymgrpo.advantages import compute_advantages, estimator_from_spec
+from asymgrpo.advantages import compute_advantages, estimator_at
 from asymgrpo.policy import checkpoint as huggingface
 from asymgrpo.policy.generation import Rollouts, sample
 from asymgrpo.policy.model import Policy
@@ -171,7 +171,9 @@ def train_step(spec: RunSpec, state: State, training_prompts: Tensor) -> None:
 
     with clock.phase("update"):
         group_ids = torch.arange(r.prompts_per_step, device=device).repeat_interleave(r.group_size)
-        advantages = compute_advantages(rewards.flatten(), group_ids, estimator_from_spec(spec.estimator))
+        before = [row["group_accuracy_histogram"] for row in state.steps]
+        estimator = estimator_at(spec.estimator, state.step, spec.steps, before)
+        advantages = compute_advantages(rewards.flatten(), group_ids, estimator)
         update = update_policy(
             state.policy, state.optimiser, rollouts, advantages.view_as(rewards), spec, spec.rollout.temperature
         )

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
@@ -137,8 +138,9 @@ class Progress:
 
 
 def environment(device: torch.device, threads: int) -> dict[str, Any]:
-    """Versions, commit and hardware, for run.yaml."""
+    """Date (UTC, to the second), versions, commit and hardware, for run.yaml."""
     return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES}
         | {name: found for name in OF_VERL if (found := _version(name))},

@@ -19,7 +19,7 @@ from asymgrpo import records
 from asymgrpo.progress import alive
 from asymgrpo.training.runtime import environment, write_yaml
 from asymgrpo.training.spec import RunSpec, fingerprint
-from asymgrpo.training.verl import data, journal, policies
+from asymgrpo.training.verl import data, journal, nodes, policies
 from asymgrpo.training.verl.overrides import Files, command_line, overrides
 from asymgrpo.training.verl.process import run_to_end
 from asymgrpo.training.verl.task import Task, keep, kept_step
@@ -93,13 +93,12 @@ def train(
         if done < spec.steps or validate_first:
             if done:
                 print(f"{spec.name}: continuing after step {done}", flush=True)
+            count = values.get("trainer.nnodes", 1)
+            for_verl, for_ray = nodes.split(values, count)
+            arguments = command_line({"hydra.run.dir": str(work / "hydra"), **for_verl})
+            command = [sys.executable, "-m", "asymgrpo.training.verl.main", *arguments]
             run_to_end(
-                [
-                    sys.executable,
-                    "-m",
-                    "asymgrpo.training.verl.main",
-                    *command_line({"hydra.run.dir": str(work / "hydra"), **values}),
-                ],
+                nodes.on_all(command, count, spec.threads, for_ray, os.environ.get("SLURM_JOB_ID")),
                 work,
                 _environment(spec, work),
                 watched=[task.journal, work / "progress.json"],

@@ -6,7 +6,8 @@
 verl imports the module in its trainer and in every worker; importing registers
 
 - ``asymgrpo``: the family. ``beta_pos`` and ``beta_neg`` must be given; ``flip``, ``all_solved_zero`` and
-  ``none_solved_zero`` may be.
+  ``none_solved_zero`` may be. Exponents that change while training (`asymgrpo.schedules`) need the number of the step,
+  which verl does not tell an estimator: only this project's trainer, which knows it, can have a ``schedule`` instead.
 - ``asymgrpo_mean_centred``: A = r - p (Dr.GRPO's).
 - the policy loss ``asymgrpo`` (``actor_rollout_ref.actor.policy_loss.loss_mode=asymgrpo``): verl's vanilla loss, which
   also counts clipped tokens by direction.
@@ -49,6 +50,11 @@ def family_advantages(
     """
     values = {key: _get(config, key) for key in ("beta_pos", "beta_neg", *OPTIONAL)}
     for key in ("beta_pos", "beta_neg"):
+        if values[key] is None and _get(config, "schedule") is not None:
+            raise ValueError(
+                f"algorithm.{key}: is missing; a schedule's exponents are set step by step by the trainer of "
+                "asymgrpo.training.verl.main, expected that one or a fixed exponent"
+            )
         if values[key] is None:
             raise ValueError(f"algorithm.{key}: is missing; expected an exponent, e.g. +algorithm.{key}=0.5")
     given = {key: value for key, value in values.items() if value is not None}

@@ -1,8 +1,9 @@
 """verl's synchronous trainer, which also measures, from verl's own tensors, what every backend's run files hold.
 
-verl's steps run as they are, with two additions. One forward pass after each update (`measure`) gives the
-log-probability gain and the entropy after it. And a step's rollouts are put back into the order of their prompts: verl
+verl's steps run as they are, with three additions. One forward pass after each update (`measure`) gives the
+log-probability gain and the entropy after it. A step's rollouts are put back into the order of their prompts: verl
 0.9.1 takes them as they finish, so that its first minibatch would hold the short responses and its last the long ones.
+And a method with a schedule has the exponents of each step written into `algorithm`, where the plug-in reads them.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from typing import Any
 import numpy as np
 import torch
 import transfer_queue as tq
+from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.workers.utils.padding import response_from_nested
 
+from asymgrpo.schedules import Exponents, Histograms, betas, schedule_from_spec
 from asymgrpo.training.measurement import Measured, describe_rollouts
 from asymgrpo.training.runtime import Progress
 from asymgrpo.training.verl.journal import Journal, best_step, read
@@ -45,6 +48,8 @@ class Trainer(PPOTrainerSync):
         )
         self._before: dict[str, Tensor] = {}
         self._order: dict[str, int] = {}
+        # of the steps so far: what a schedule goes by, the same after a restart
+        self._histograms = [row["group_accuracy_histogram"] for row in read(self._task.journal).steps]
 
     def _build_replay_buffer(self) -> Any:
         buffer = super()._build_replay_buffer()
@@ -70,6 +75,8 @@ class Trainer(PPOTrainerSync):
     # -- measuring -----------------------------------------------------------------------------------------------------
 
     def _compute_advantage(self, batch: Any, metrics: dict[str, Any]) -> Any:
+        exponents = set_exponents(self.config.algorithm, self.global_steps, self.total_training_steps, self._histograms)
+        metrics.update({f"asymgrpo/{name}": beta for name, beta in exponents._asdict().items()} if exponents else {})
         batch = super()._compute_advantage(batch, metrics)
         fields = ["uid", "response_mask", "rm_scores", "old_log_probs", "entropy", "advantages", "reward_model"]
         data = _fetch(batch, fields)
@@ -135,6 +142,7 @@ class Trainer(PPOTrainerSync):
         wall["wall_measure"] += seconds
         wall["wall_update"] -= seconds
         self._journal.step(self.global_steps, row, wall, groups)
+        self._histograms.append(row["group_accuracy_histogram"])
         self._progress.step(self.global_steps, reward=row["reward"], entropy=row["entropy"])
         self._order.clear()
         return batch
@@ -175,6 +183,24 @@ class Trainer(PPOTrainerSync):
         if best_step(read(self._task.journal), self._task.select_on) == self.global_steps > 0:
             keep(self._task.exported(self.global_steps), self._task.best, self.global_steps)
         return super()._val_metrics_update(data_sources, sample_uids, reward_extra_infos_dict, *args, **kwargs)
+
+
+def set_exponents(algorithm: DictConfig, step: int, steps: int, history: Histograms) -> Exponents | None:
+    """Write a schedule's exponents of this step where the plug-in reads them; None if there is no schedule.
+
+    Args:
+        algorithm: verl's section, with `schedule` as in a run spec's estimator, or without.
+        step: counted from 1.
+        steps: of the whole run.
+        history: `group_accuracy_histogram` of the steps before.
+    """
+    if algorithm.get("schedule") is None:
+        return None
+    schedule = schedule_from_spec(OmegaConf.to_container(algorithm.schedule, resolve=True))
+    exponents = betas(schedule, step, steps, history)
+    with open_dict(algorithm):
+        algorithm.beta_pos, algorithm.beta_neg = exponents
+    return exponents
 
 
 def _fetch(batch: Any, fields: list[str]) -> Any:
