@@ -45,6 +45,25 @@ wait_for() {
     return 1
 }
 
+# Ends this script if /etc/slurm has such a file of another Slurm; removes a link that a killed cluster.sh has left there.
+free() {
+    local place=/etc/slurm/$1 target other pid
+    if [ ! -L "$place" ] && [ ! -e "$place" ]; then return; fi
+    target=$(readlink "$place") || target=
+    if [ "$target" = "$root/etc/$1" ]; then return; fi
+    if [ -n "$target" ]; then
+        other=${target%/etc/*}
+        pid=$(cat "$other/run/slurmctld.pid" 2> /dev/null) || pid=none
+        if [ ! -e "$target" ] || { [ -d "$other/gpus" ] && [ "$(cat "/proc/$pid/comm" 2> /dev/null)" != slurmctld ]; }; then
+            rm "$place"
+            return
+        fi
+        if [ -d "$other/gpus" ]; then echo "cluster.sh: one is up already; to end it: $0 down $other" >&2; exit 1; fi
+    fi
+    echo "cluster.sh: there is $place: this machine has a Slurm of its own" >&2
+    exit 1
+}
+
 write_config() {
     local host accounting
     host=$(hostname -s)
@@ -87,8 +106,8 @@ SchedulerParameters=sched_min_interval=100000,batch_sched_delay=0,sched_interval
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
 ReturnToService=2
-# Seconds between SIGTERM and SIGKILL; usually 30.
-KillWait=${KILL_WAIT:-10}
+# Seconds between SIGTERM and SIGKILL, as Slurm has it by default.
+KillWait=30
 InactiveLimit=0
 Waittime=0
 # More CPUs and memory than there are.
@@ -151,12 +170,7 @@ up() {
         command -v "$name" > /dev/null || { echo "cluster.sh: no $name: apt-get install slurm-wlm munge" >&2; exit 1; }
     done
     # Jobs lose SLURM_CONF on their way and look where Slurm always looks; a cluster's own file is not touched.
-    for name in slurm.conf gres.conf slurmdbd.conf; do
-        if [ -e "/etc/slurm/$name" ] && [ "$(readlink "/etc/slurm/$name")" != "$root/etc/$name" ]; then
-            echo "cluster.sh: there is an /etc/slurm/$name: this machine has a Slurm already" >&2
-            exit 1
-        fi
-    done
+    for name in slurm.conf gres.conf slurmdbd.conf; do free "$name"; done
     mkdir -p "$root"/{etc,spool,state,log,run,gpus} /etc/slurm
     chmod 755 "$root" "$root/run"
     trap down ERR

@@ -26,7 +26,7 @@ def cluster(request, tmp_path_factory):
 def alone(tmp_path_factory) -> Clone:
     """A clone in which everything was made without Slurm."""
     clone = make(tmp_path_factory.mktemp("alone") / "clone")
-    clone.call("--cores", "2", profile=None).succeeds(300)
+    clone.call("--cores", "2", profile=None).succeeds()
     return clone
 
 

@@ -22,12 +22,14 @@ from ..workflow.conftest import ROOT, copy_workflow
 SCALE, BACKBONE = "cluster", "qwen3-160k"
 METHODS = ("reinforce", "pos-only-0.5", "grpo")
 ARTEFACTS = "artefacts=[fig2,table2]"
-STEPS, CHECKPOINT_EVERY = 300, 40
+STEPS, CHECKPOINT_EVERY = 80, 10
+PATIENCE = 900
+"""Seconds to wait for what takes seconds where nothing else runs."""
 RUN_FILES = ("steps.parquet", "groups.parquet", "evaluations.parquet")
 """Of a run, those that are the same bytes however often it was interrupted."""
 
 
-def wait_until(condition: Callable[[], Any], seconds: float = 300, what: str = "") -> Any:
+def wait_until(condition: Callable[[], Any], seconds: float = PATIENCE, what: str = "") -> Any:
     """The first true value of the condition; fails after so many seconds."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
@@ -66,15 +68,15 @@ class Cluster:
         assert result.returncode == 0, f"{' '.join(command)}: {result.stderr}"
         return result.stdout.strip()
 
-    def jobs(self, rule: str = "", states: str = "PENDING,RUNNING") -> dict[str, str]:
-        """Job id -> state, of the jobs whose rule and wildcards (the job's comment) contain the text."""
-        lines = self.tell("squeue", "--noheader", "--states", states, "--format", "%i|%T|%k").splitlines()
-        rows = [line.split("|", 2) for line in lines]
-        return {job: state for job, state, comment in rows if rule in comment}
+    def jobs(self, clone: Clone, rule: str = "") -> dict[str, str]:
+        """Job id -> state, of a clone's jobs that wait or run and whose comment (rule, wildcards) has the text."""
+        lines = self.tell("squeue", "--noheader", "--states=PENDING,RUNNING", "--format=%i|%T|%Z|%k").splitlines()
+        rows = [line.split("|", 3) for line in lines]
+        return {job: state for job, state, place, comment in rows if place == str(clone.root) and rule in comment}
 
-    def job(self, rule: str) -> str:
-        """The id of the one such job that waits or runs."""
-        return wait_until(lambda: list(self.jobs(rule)), what=f"a job of {rule}")[0]
+    def job(self, clone: Clone, rule: str) -> str:
+        """The id of the one such job."""
+        return wait_until(lambda: list(self.jobs(clone, rule)), what=f"a job of {rule}")[0]
 
     def show(self, job: str) -> dict[str, str]:
         """What `scontrol show job` says."""
@@ -103,10 +105,13 @@ class Cluster:
         finally:
             self.update(f"PartitionName={name}", "State=UP")
 
+    def leaves(self, job: str, state: str = "RUNNING", seconds: float = PATIENCE) -> str:
+        """Waits until a job is in that state no more; the state that it is in then."""
+        return wait_until(lambda: (now := self.show(job)["JobState"]) != state and now, seconds, f"job {job} to leave")
+
     def start_now(self, job: str) -> None:
         """Slurm lets a job that was put back into the queue wait two minutes; an administrator need not."""
-        wait_until(lambda: self.jobs().get(job) or job in self.tell("squeue", "--noheader", "--format", "%i"), 5)
-        wait_until(lambda: self.show(job)["JobState"] == "PENDING", 60, f"job {job} to be back in the queue")
+        wait_until(lambda: self.show(job)["JobState"] == "PENDING", what=f"job {job} to be back in the queue")
         self.update(f"JobId={job}", "StartTime=now")
 
 
@@ -122,8 +127,9 @@ def scale() -> dict[str, Any]:
 
     tiny["backbones"] = {BACKBONE: tiny["backbones"][BACKBONE]}
     tiny["methods"] = ours(list(METHODS))
+    tiny["warm_start"]["steps"] = ours(300)
     tiny["training"] |= {"steps": ours(STEPS), "checkpoint_every": ours(CHECKPOINT_EVERY)}
-    tiny["evaluation"] |= {"every": ours(100), "benchmarks": ours(["countdown-3", "countdown-4"])}
+    tiny["evaluation"] |= {"every": ours(40), "benchmarks": ours(["countdown-3", "countdown-4"])}
     tiny["grid"] = {beta: ours([0.5]) for beta in ("beta_pos", "beta_neg")}
     return tiny
 
@@ -155,9 +161,9 @@ class Clone:
     def call(self, *arguments: str, profile: str | None = "slurm", config: Sequence[str] = (), **more: str) -> Call:
         """`snakemake --profile slurm --config scale=cluster ...`, started; asks Slurm sooner than usual."""
         chosen = ["--config", f"scale={SCALE}", *(config or [ARTEFACTS])]
-        if profile is not None:
-            chosen += ["--profile", profile, "--slurm-init-seconds-before-status-checks", "1"]
-        return Call(self.root, [*arguments, *chosen], more)
+        # before the arguments: of two profiles the later one goes before the earlier one
+        first = [] if profile is None else ["--profile", profile, "--slurm-init-seconds-before-status-checks", "1"]
+        return Call(self.root, [*first, *arguments, *chosen], more)
 
     def run(self, method: str) -> Path:
         """The directory of a run."""
@@ -175,14 +181,20 @@ class Clone:
         """After which step its last attempt went on."""
         return yaml.safe_load((self.run(method) / "run.yaml").read_text())["result"]["resumed_after_step"]
 
-    def training(self, method: str, after: int = 0, seconds: float = 300) -> Training:
-        """Its training, once it runs and is past a step."""
+    def stopped(self, *methods: str, after: int = 0, seconds: float = PATIENCE) -> list[Training]:
+        """Their trainings, each halted (SIGSTOP) as soon as it is past a step: whatever happens next happens there."""
+        found: dict[str, Training] = {}
 
-        def found() -> Training | None:
-            training = Training.find(self, method)
-            return training if training and training.step() > after else None
+        def all_found() -> bool:
+            for method in methods:
+                training = None if method in found else Training.find(self, method)
+                if training and training.step() > after:
+                    training.send(signal.SIGSTOP)
+                    found[method] = training
+            return len(found) == len(methods)
 
-        return wait_until(found, seconds, f"{method} to be past step {after}")
+        wait_until(all_found, seconds, f"{' and '.join(methods)} to be past step {after}")
+        return [found[method] for method in methods]
 
     def equals(self, other: Clone, *methods: str) -> None:
         """Asserts that runs are the same, byte by byte."""
@@ -193,7 +205,10 @@ class Clone:
 
 
 class Training:
-    """A process that trains a run, on whatever node: here there is only one."""
+    """A process that trains a run, on whatever node: here there is only one.
+
+    Of one that was halted and is asked to end (SIGTERM), :meth:`saved_after` is told when it goes on.
+    """
 
     def __init__(self, clone: Clone, method: str, pid: int) -> None:
         self.clone, self.method, self.pid = clone, method, pid
@@ -202,7 +217,7 @@ class Training:
     def find(cls, clone: Clone, method: str) -> Training | None:
         """The one that runs now, if any."""
         marks = ["train", "--out", f"results/{SCALE}/runs/{BACKBONE}/{method}/seed-1"]
-        for process in Path("/proc").glob("[0-9]*"):
+        for process in Path("/proc").glob("[0-9]*"):  # those of this machine: also the cluster's only node
             try:
                 words = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
                 is_it = "asymgrpo" in " ".join(words[:2]) and all(mark in words for mark in marks)
@@ -213,7 +228,7 @@ class Training:
         return None
 
     def step(self) -> int:
-        """The last one that it told of, or that an earlier attempt did; told once a second."""
+        """The last one that it told of, or that an earlier attempt did; told once a second, and at checkpoints."""
         file = self.clone.results / "work" / BACKBONE / self.method / "seed-1" / "progress.json"
         try:
             return json.loads(file.read_text())["step"]
@@ -229,8 +244,9 @@ class Training:
         """A signal."""
         os.kill(self.pid, number)
 
-    def saved_after(self, seconds: float = 60) -> int:
-        """The step that it says it has saved when it was asked to end."""
+    def saved_after(self, seconds: float = PATIENCE) -> int:
+        """Lets it go on; the step that it then says it has saved, because it was asked to end meanwhile."""
+        self.send(signal.SIGCONT)
         log, pattern = self.clone.log(self.method), re.compile(r"is saved after step (\d+)")
         said = wait_until(
             lambda: log.exists() and pattern.search(log.read_text()), seconds, f"{self.method} to save its step"
@@ -256,6 +272,8 @@ class Call:
                 stdout=console,
                 stderr=console,
                 start_new_session=True,
+                # where the tests run in the background, Ctrl-C may be ignored, and so by all that they start
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
 
     def __enter__(self) -> Call:
@@ -265,7 +283,7 @@ class Call:
         if self.process.poll() is None:
             self.interrupt()
             try:
-                self.process.wait(60)
+                self.process.wait(300)
             except subprocess.TimeoutExpired:
                 os.killpg(self.process.pid, signal.SIGKILL)
 
@@ -278,19 +296,20 @@ class Call:
         """Ctrl-C: the terminal sends it to all processes in the foreground."""
         os.killpg(self.process.pid, signal.SIGINT)
 
-    def ends(self, seconds: float = 300) -> int:
+    def ends(self, seconds: float = PATIENCE) -> int:
         """Its exit status."""
         try:
             return self.process.wait(seconds)
         except subprocess.TimeoutExpired:
+            self.__exit__()
             raise AssertionError(f"still runs after {seconds} s:\n{self.said[-5000:]}") from None
 
-    def succeeds(self, seconds: float = 300) -> str:
+    def succeeds(self, seconds: float = PATIENCE) -> str:
         """What it said; fails if it failed."""
         assert self.ends(seconds) == 0, self.said[-10000:]
         return self.said
 
-    def fails(self, seconds: float = 300) -> str:
+    def fails(self, seconds: float = PATIENCE) -> str:
         """What it said; fails if it did not fail."""
         assert self.ends(seconds) not in (0, None), self.said[-10000:]
         return self.said

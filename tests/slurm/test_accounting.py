@@ -20,15 +20,16 @@ def test_with_sacct_and_an_account(cluster, alone, clone):
         "slurm-status-command: sacct\n"
         "default-resources: {slurm_partition: cpu, slurm_account: papers, mem_mb_per_cpu: 8000, runtime: 60}\n"
     )
-    said = clone.call("--profile", "mysite.yaml", clone.record("grpo")).fails(60)
+    said = clone.call("--profile", "mysite.yaml", clone.record("grpo")).fails()
     assert "Invalid account" in said
     assert "mysite.yaml, line 2: default-resources" in said or "mysite.yaml, line 2: slurm_account" in said
     site.write_text(site.read_text().replace("papers", "paper"))
     with clone.call("--profile", "mysite.yaml", clone.record("grpo")) as call:
-        training = clone.training("grpo", after=50)
-        job = cluster.job("rule_train")
+        (training,) = clone.stopped("grpo", after=15)
+        job = cluster.job(clone, "rule_train")
         assert cluster.show(job)["Account"] == "paper"
         cluster.tell("scancel", job)
+        cluster.leaves(job)
         saved = training.saved_after()
         call.succeeds()
     assert clone.resumed_after("grpo") == saved

@@ -9,11 +9,13 @@ from __future__ import annotations
 import re
 import shutil
 import signal
-import threading
 
 import pytest
 
 from .lab import CHECKPOINT_EVERY, METHODS, STEPS, make, wait_until
+
+TRAIN = "rule_train_wildcards_qwen3-160k_{}_1"
+"""What Slurm shows of the job that trains a method (its comment)."""
 
 # -- a job for each training ------------------------------------------------------------------------------------------
 
@@ -22,9 +24,10 @@ def test_the_whole_dag(cluster, alone, tmp_path):
     """From a fresh clone to figures and tables, the same as without Slurm; what is small does not become a job."""
     clone = make(tmp_path / "clone")
     with clone.call() as call:
-        training = clone.training("grpo")
+        (training,) = clone.stopped("grpo")
         assert training.environment()["HF_HUB_OFFLINE"] == "1"
-        shown = cluster.show(cluster.job("rule_train_wildcards_qwen3-160k_grpo_1"))
+        shown = cluster.show(cluster.job(clone, TRAIN.format("grpo")))
+        training.send(signal.SIGCONT)
         said = call.succeeds()
     assert shown["Partition"] == "cpu"  # this scale asks for no GPU
     assert "gpu" not in shown["TRES"]
@@ -53,34 +56,20 @@ def disturbed(cluster, prepared, tmp_path_factory):
     Returns the clone, what snakemake said, and for each method the step at which its training was disturbed.
     """
     clone = prepared.copy(tmp_path_factory.mktemp("disturbed") / "clone")
-    stopped = {}
-
-    def hold():
-        """Stands for a training that takes long: it stops, and goes on when Slurm has asked it to end."""
-        training = clone.training("reinforce", after=50)
-        training.send(signal.SIGSTOP)
-        job = cluster.job("rule_train_wildcards_qwen3-160k_reinforce_1")
-        wait_until(lambda: cluster.show(job)["JobState"] not in ("RUNNING", "PENDING"), 150, "the time limit")
-        held["state"] = cluster.show(job)["JobState"]
-        training.send(signal.SIGCONT)
-        stopped["reinforce"] = training.saved_after()
-
-    held = {}
-    # the first submission of one training gets a minute, Slurm's shortest time limit
-    minute = ["--set-resources", "train:runtime=1 if wildcards.method == 'reinforce' and attempt == 1 else 60"]
-    with clone.call(*minute) as call:
-        holding = threading.Thread(target=hold, daemon=True)
-        holding.start()
-        training = clone.training("pos-only-0.5", after=50)
-        training.send(signal.SIGKILL)
-        stopped["pos-only-0.5"] = training.step()
-        training = clone.training("grpo", after=50)
-        cluster.tell("scancel", cluster.job("rule_train_wildcards_qwen3-160k_grpo_1"))
-        stopped["grpo"] = training.saved_after()
-        said = call.succeeds(400)
-        holding.join(10)
-    assert held["state"] in ("TIMEOUT", "COMPLETING")
-    return clone, said, stopped
+    with clone.call("fig2", clone.record("grpo")) as call:
+        too_long, killed, cancelled = clone.stopped("reinforce", "pos-only-0.5", "grpo", after=15)
+        late = cluster.job(clone, TRAIN.format("reinforce"))
+        cluster.update(f"JobId={late}", "TimeLimit=1")  # minute, Slurm's shortest
+        steps = {"pos-only-0.5": killed.step()}
+        killed.send(signal.SIGKILL)
+        job = cluster.job(clone, TRAIN.format("grpo"))
+        cluster.tell("scancel", job)
+        cluster.leaves(job)
+        steps["grpo"] = cancelled.saved_after()
+        assert cluster.leaves(late) in ("TIMEOUT", "COMPLETING")
+        steps["reinforce"] = too_long.saved_after()
+        said = call.succeeds()
+    return clone, said, steps
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -103,11 +92,10 @@ def test_kill_9_loses_at_most_what_came_after_the_last_checkpoint(disturbed):
     assert stopped["pos-only-0.5"] - CHECKPOINT_EVERY < resumed
 
 
-def test_each_disturbed_job_was_submitted_once_more_and_no_other(disturbed):
+def test_each_disturbed_job_was_submitted_once_more(disturbed):
     submitted = re.findall(r"has been submitted with SLURM jobid \d+ \(log: \S+/rule_(\w+)/(\S+)/", disturbed[1])
     counts = {job: submitted.count(job) for job in submitted}
-    assert {job for job, count in counts.items() if count == 2} == {("train", f"qwen3-160k_{m}_1") for m in METHODS}
-    assert set(counts.values()) == {1, 2}
+    assert counts == {("train", f"qwen3-160k_{method}_1"): 2 for method in METHODS}
 
 
 def test_its_figures_are_the_same(disturbed, alone):
@@ -124,31 +112,35 @@ def test_preemption_a_lost_node_and_ctrl_c_in_turn(cluster, alone, disturbed, tm
     methods, gpus = ("reinforce", "pos-only-0.5"), ["--set-resources", "train:gpu=2", "train:slurm_partition=gpu"]
     for method in methods:
         shutil.rmtree(clone.run(method))
-    name = "rule_train_wildcards_qwen3-160k_{}_1"
     with clone.call("fig2", *gpus) as call:
-        trainings = [clone.training(method, after=40) for method in methods]
-        jobs = [cluster.job(name.format(method)) for method in methods]
+        trainings = clone.stopped(*methods, after=10)
+        jobs = [cluster.job(clone, TRAIN.format(method)) for method in methods]
         assert sorted(t.environment()["CUDA_VISIBLE_DEVICES"] for t in trainings) == ["0,1", "2,3"]
         cluster.tell("sbatch", "--partition=urgent", "--gpus=4", "--output=/dev/null", "--wrap=sleep 1")
+        for job in jobs:
+            cluster.leaves(job)
         preempted = [training.saved_after() for training in trainings]
         for job in jobs:
             cluster.start_now(job)
 
-        trainings = [clone.training(m, after=step + 40) for m, step in zip(methods, preempted, strict=True)]
-        assert [cluster.job(name.format(method)) for method in methods] == jobs  # the same jobs, requeued
-        assert ["continuing after step" in clone.log(m).read_text() for m in methods] == [True, True]
+        trainings = clone.stopped(*methods, after=max(preempted) + 10)
+        assert [cluster.job(clone, TRAIN.format(method)) for method in methods] == jobs  # the same jobs, requeued
+        for method, step in zip(methods, preempted, strict=True):
+            assert f"continuing after step {step}\n" in clone.log(method).read_text()
         with cluster.node("DOWN"):
-            reached = [training.step() for training in trainings]
-            wait_until(lambda: not any(t.find(clone, t.method) for t in trainings), 60, "the trainings to be gone")
+            wait_until(lambda: not any(t.find(clone, t.method) for t in trainings), what="the trainings to be gone")
+        reached = [training.step() for training in trainings]
         for job in jobs:
             cluster.start_now(job)
 
-        trainings = [clone.training(m, after=step + 20) for m, step in zip(methods, reached, strict=True)]
+        trainings = clone.stopped(*methods, after=max(reached) + 5)
         call.interrupt()
+        for job in jobs:
+            cluster.leaves(job)
         interrupted = [training.saved_after() for training in trainings]
-        said = call.fails(60)
+        said = call.fails()
     assert "Stopped before everything was made" in said
-    wait_until(lambda: not cluster.jobs(), 30, "Slurm's queue to be empty")
+    wait_until(lambda: not cluster.jobs(clone), what="Slurm's queue to be empty")
 
     said = clone.call("fig2", *gpus).succeeds()
     assert [clone.resumed_after(method) for method in methods] == interrupted
@@ -165,7 +157,7 @@ def test_a_drained_node_is_waited_for_and_a_failing_run_stops_no_other(cluster, 
     work.write_text("a file where the training wants a directory")
     with clone.call("--retries", "0", clone.record("grpo"), clone.record("reinforce")) as call:
         with cluster.node("DRAIN"):
-            jobs = wait_until(lambda: len(found := cluster.jobs("rule_train")) == 2 and found)
+            jobs = wait_until(lambda: len(found := cluster.jobs(clone, "rule_train")) == 2 and found)
             assert set(jobs.values()) == {"PENDING"}
         said = call.fails()
     clone.equals(alone, "reinforce")
@@ -181,13 +173,31 @@ def test_a_drained_node_is_waited_for_and_a_failing_run_stops_no_other(cluster, 
     clone.equals(alone, "grpo")
 
 
+def test_seeds_and_methods_as_one_array(cluster, alone, clone):
+    """All trainings that are ready are tasks of one job of Slurm; one that is cancelled goes on as a job of its own."""
+    methods = ("reinforce", "grpo")
+    with clone.call("--slurm-array-jobs", "train", *map(clone.record, methods)) as call:
+        trainings = clone.stopped(*methods, after=15)
+        tasks = [training.environment() for training in trainings]
+        assert len({task["SLURM_ARRAY_JOB_ID"] for task in tasks}) == 1
+        assert {task["SLURM_ARRAY_TASK_ID"] for task in tasks} == {"1", "2"}
+        job = "{SLURM_ARRAY_JOB_ID}_{SLURM_ARRAY_TASK_ID}".format_map(tasks[0])
+        cluster.tell("scancel", job)
+        cluster.leaves(job)
+        saved = trainings[0].saved_after()
+        trainings[1].send(signal.SIGCONT)
+        call.succeeds()
+    clone.equals(alone, *methods)
+    assert [clone.resumed_after(method) for method in methods] == [saved, None]
+
+
 # -- what Slurm is asked for ------------------------------------------------------------------------------------------
 
 
 def refused(clone, *arguments):
     """The message of a call that ends before it submits anything."""
     call = clone.call(*arguments)
-    said = call.fails(60)
+    said = call.fails()
     assert "has been submitted" not in said
     assert "Traceback" not in said
     return said[said.index("Nothing was submitted.") :]
@@ -235,7 +245,7 @@ def test_the_file_of_a_site_goes_before_the_profile(cluster, clone):
     assert "change mysite.yaml, line 3: slurm_partition: batch" in refused(clone, "--profile", "mysite.yaml")
     site.write_text(site.read_text().replace("batch", "urgent"))
     with clone.call("--profile", "mysite.yaml", clone.record("grpo")):
-        shown = cluster.show(cluster.job("rule_train"))
+        shown = cluster.show(cluster.job(clone, "rule_train"))
     assert (shown["Partition"], shown["MinMemoryCPU"], shown["TimeLimit"]) == ("urgent", "4000M", "1-00:00:00")
 
 
@@ -260,11 +270,11 @@ def test_the_paper_scale_asks_for_its_gpus(cluster, clone):
         cluster.partition("cpu", "DOWN"),
         clone.call(*targets, "--rerun-triggers", "mtime", config=["scale=paper"]) as call,
     ):
-        train = cluster.show(cluster.job("rule_train_wildcards_qwen3-4b_grpo_1"))
-        sample = cluster.show(cluster.job("rule_sample_base_wildcards_qwen2.5-math-1.5b_1"))
-        score = cluster.show(cluster.job("rule_score_wildcards_qwen3-4b_base_1"))
+        train = cluster.show(cluster.job(clone, "rule_train_wildcards_qwen3-4b_grpo_1"))
+        sample = cluster.show(cluster.job(clone, "rule_sample_base_wildcards_qwen2.5-math-1.5b_1"))
+        score = cluster.show(cluster.job(clone, "rule_score_wildcards_qwen3-4b_base_1"))
         call.interrupt()
-        call.fails(60)
+        call.fails()
     assert (train["Partition"], sample["Partition"], score["Partition"]) == ("gpu", "gpu", "cpu")
     assert "TresPerJob" not in score
     assert (train["TresPerJob"], sample["TresPerJob"]) == ("gres:gpu:h100:4", "gres:gpu:h100:1")

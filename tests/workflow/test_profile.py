@@ -88,6 +88,51 @@ def test_a_scale_for_cpus_asks_for_no_gpu(workflow, call, scale):
         assert re.findall(r"\bgpu=(\d+)", asked) in (["0"], [])
 
 
+def test_several_nodes_ask_for_gpus_on_each(workflow, call):
+    scale = workflow / "config/scales/paper.yaml"
+    text = scale.read_text()
+    assert text.count("trainer.nnodes: {value: 1,") == 1
+    scale.write_text(text.replace("trainer.nnodes: {value: 1,", "trainer.nnodes: {value: 2,"))
+    result = call(workflow, *SLURM, "table2")
+    (asked,) = resources(result, "train")
+    for part in ("nodes=2", "gres=gpu:h100:4", "threads=32", "slurm_partition=gpu"):
+        assert f"{part}, " in asked
+    assert " gpu=" not in asked
+    (asked,) = resources(result, "sample")  # one engine on one GPU, whatever a training has
+    assert "gpu=1, " in asked
+    assert "nodes=" not in asked
+
+
+def readme_yaml(file):
+    """The example of config/README.md that begins with a file's name."""
+    (text,) = re.findall(rf"```yaml\n# {file}\n(.*?)```", (ROOT / "config/README.md").read_text(), re.DOTALL)
+    return text
+
+
+def test_the_readmes_first_site_edits_the_block(workflow, call):
+    profile = workflow / "profiles/slurm/config.v9+.yaml"
+    text = profile.read_text()
+    block = re.search(r"^default-resources:\n(?:  .*\n)+", text, re.MULTILINE)
+    profile.write_text(text.replace(block[0], readme_yaml("profiles/slurm/config.v9\\+.yaml")))
+    result = call(workflow, *SLURM, "table2")
+    (asked,) = resources(result, "train")
+    for part in ("slurm_partition=gpu_a100", "gpu_model=a100", "slurm_account=my-lab", "mem_mb_per_cpu=4000", "gpu=4"):
+        assert f"{part}, " in asked
+    (asked,) = resources(result, "score")
+    assert "slurm_partition=standard, " in asked
+
+
+def test_the_readmes_second_site_lies_over_the_profile(workflow, call):
+    (workflow / "mysite.yaml").write_text(readme_yaml("mysite.yaml"))
+    result = call(workflow, *SLURM, "--profile", "mysite.yaml", "table2")
+    (asked,) = resources(result, "train")
+    for part in ("slurm_partition=preempt", "qos=low", "runtime=240", "gpu=4", "threads=32"):
+        assert f"{part}, " in asked
+    assert "gpu_model" not in asked
+    (asked,) = resources(result, "score")
+    assert "slurm_partition=main, " in asked
+
+
 def test_the_profile_names_rules_that_there_are(workflow, call):
     profile = yaml.safe_load((workflow / "slurm/config.v9+.yaml").read_text())
     rules = set()
