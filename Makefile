@@ -34,12 +34,12 @@ ONE_THREAD = OMP_NUM_THREADS=1
 
 help: ## List the targets.
 	@echo "make TARGET, where TARGET is one of"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 env: $(LOCAL) ## Create .venv from envs/local.txt, if it is missing or older than the lock.
 
-figures: $(LOCAL) ## Make every figure and table; about 22 minutes on two cores; continues if stopped.
-	@echo "Training, evaluating and drawing. At local scale this takes about 22 minutes on two cores; what needs no training is"
+figures: $(LOCAL) ## Make every figure and table; about 25 minutes on two cores; continues if stopped.
+	@echo "Training, evaluating and drawing. At local scale this takes about 25 minutes on two cores; what needs no training is"
 	@echo "there in the first minute. It may be stopped at any time (Ctrl-C) and goes on where it was."
 	@$(IN_VENV) .venv/bin/snakemake --cores all --quiet rules reason host $(CONFIG) $(ARGS) || { \
 		echo "Not finished: the reason is above, and in the log that it names. The same command goes on from here." >&2; \

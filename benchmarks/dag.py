@@ -71,7 +71,10 @@ rule warm_start:
     shell: "touch {output}"
 
 rule train:
-    input: start="warm-start/{backbone}/seed-1/policy", problems=rules.problems.output, benchmarks=BENCHMARKS
+    input:
+        start=lambda w: f"warm-start/{w.backbone}/seed-{known['start'][w.seed]}/policy",
+        problems=rules.problems.output,
+        benchmarks=BENCHMARKS,
     output:
         [f"runs/{RUN}/{name}.parquet" for name in ("steps", "groups", "timings", "evaluations")],
         record=f"runs/{RUN}/run.yaml",
@@ -203,8 +206,9 @@ for name in [*FIGURES, *TABLES]:
         + [f"evaluation/{place(run)}/{b}.scores.parquet" for run in evaluated for b in study.benchmarks],
         "output": [f"drawn/{name}.{ending}" for ending in endings],
     }
+start = {str(seed): study.start_seed(study.primary, seed) for seed in study.seeds}
 known = {"backbones": list(study.backbones), "methods": list(study.methods), "benchmarks": list(study.benchmarks)}
-print(json.dumps(known | {"drawn": drawn, "runs": len(study.runs()), "others": 0}))
+print(json.dumps(known | {"drawn": drawn, "runs": len(study.runs()), "others": 0, "start": start}))
 """
 
 # Records as the backends write them; of everything else the status only asks whether it is there.

@@ -84,7 +84,8 @@ def _parser() -> argparse.ArgumentParser:
 
     c = command("doctor", _doctor, "Check all that training needs; exit status 1 if something is not ok.")
     _study_options(c)
-    c.add_argument("--profile", help="of Snakemake, e.g. slurm: checks the cluster, too")
+    text = "of Snakemake, e.g. slurm: checks the cluster, too; of several a later one lies over those before"
+    c.add_argument("--profile", action="append", help=text)
     c.add_argument("--train", action="store_true", help="also train one step of every backbone, for real")
 
     c = command("problems", _problems, "Write training problems, or a benchmark's problems.")
@@ -226,7 +227,7 @@ def _doctor(chosen: argparse.Namespace) -> bool:
     from asymgrpo import doctor
     from asymgrpo.doctor.profile import Profile
 
-    profile = Profile.find(chosen.profile) if chosen.profile else None
+    profile = Profile.find(*chosen.profile) if chosen.profile else None
     given = {"scale": chosen.scale, "seeds": chosen.seeds}
     said = profile.config if profile else {}
     study = load(chosen.root, said | {key: value for key, value in given.items() if value is not None})

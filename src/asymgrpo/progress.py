@@ -146,6 +146,14 @@ def _is_there(pid: int) -> bool:
     return True
 
 
+def _modified(path: Path) -> int | None:
+    """In nanoseconds; None if it is not there."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return None
+
+
 def _replace(path: Path, content: Mapping[str, Any]) -> None:
     temporary = path.with_suffix(".writing")
     temporary.write_text(json.dumps(content))
@@ -175,6 +183,8 @@ class Watcher:
     def __init__(self, jobs: Sequence[Job], stream: TextIO | None = None, every: float = 10.0) -> None:
         self.jobs, self.stream, self.every = list(jobs), stream or sys.stderr, every
         self.started = time.monotonic()
+        # a run that is made again has its old record until it starts
+        self._before = {job: _modified(job.record) for job in self.jobs}
         self._first: tuple[float, float] | None = None  # when training was first seen, and the steps done by then
         self._told = ""
 
@@ -187,7 +197,7 @@ class Watcher:
     def line(self) -> str:
         """The line that would be told now."""
         running = {job: state for job in self.jobs if (state := told(job.work)) is not None}
-        finished = [job for job in self.jobs if job not in running and job.record.exists()]
+        finished = [job for job in self.jobs if job not in running and self._is_made(job)]
         runs = [job for job in self.jobs if not job.warm_start]
         total = sum(job.steps for job in runs)
         done = sum(int(running[job]["step"]) if job in running else job.steps * (job in finished) for job in runs)
@@ -198,6 +208,10 @@ class Watcher:
             parts.append("now " + ", ".join(names[:SHOWN]) + more)
         parts.append(self._left(done, total))
         return f"[{_clock(time.monotonic() - self.started)}] " + "; ".join(part for part in parts if part)
+
+    def _is_made(self, job: Job) -> bool:
+        """Whether its record is there, and not only the one from before."""
+        return _modified(job.record) not in (None, self._before[job])
 
     def _left(self, done: int, total: int) -> str:
         now = time.monotonic()

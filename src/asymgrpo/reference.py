@@ -10,7 +10,9 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import math
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -27,8 +29,8 @@ from asymgrpo.config import Run, Study
 from asymgrpo.figures import CURVE_DECODING, csv_bytes
 from asymgrpo.show import read_record
 
-KEPT = (".csv", ".json", ".md", ".png", ".svg", ".tex")
-"""Endings of the files of a figure or table that are kept; a PDF shows what its PNG does."""
+KEPT = {"figures": (".csv", ".md", ".png"), "tables": (".csv", ".json", ".md", ".tex")}
+"""Endings of the files that are kept; a PDF or SVG shows what its PNG does. A figure's CSV is compressed (.csv.gz)."""
 
 COLUMNS = {
     "backbone": "name",
@@ -63,15 +65,17 @@ def save(study: Study, out: Path, command: str) -> None:
     shutil.rmtree(out, ignore_errors=True)
     for name, source in files.items():
         (out / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, out / name)
+        content = source.read_bytes()
+        (out / name).write_bytes(gzip.compress(content, mtime=0) if name.endswith(".gz") else content)
     (out / "runs.csv").write_bytes(csv_bytes(table))
+    hours = float(table["cpu_seconds"].sum(min_count=1)) / 3600
     manifest = {
         "scale": study.scale,
         "command": command,
         "seeds": list(study.seeds),
         "runs": len(table),
         "start_policies": len(study.warm_starts()),
-        "cpu_hours": round(hours, 3) if (hours := table["cpu_seconds"].sum(min_count=1) / 3600) == hours else None,
+        "cpu_hours": round(hours, 3) if math.isfinite(hours) else None,
         **made,
         "files": {path.relative_to(out).as_posix(): _digest(path) for path in sorted(out.rglob("*")) if path.is_file()},
     }
@@ -83,8 +87,9 @@ def _files(study: Study) -> dict[str, Path]:
     found = {}
     for stem, folder in ((study.figure_stem(""), "figures"), (study.table_stem(""), "tables")):
         for path in sorted(Path(stem).glob("*")):
-            if path.suffix in KEPT:
-                found[f"{folder}/{path.name}"] = path
+            if path.suffix in KEPT[folder]:
+                compressed = ".gz" if (folder, path.suffix) == ("figures", ".csv") else ""
+                found[f"{folder}/{path.name}{compressed}"] = path
         if not any(name.startswith(folder) for name in found):
             raise ValueError(f"{stem}: has no {folder}; expected those that `snakemake` makes")
     return found
@@ -104,7 +109,7 @@ def _runs(study: Study) -> tuple[pd.DataFrame, dict[str, Any]]:
         "commits": dict(Counter(table["commit"])),
         "python": _each(environments, "python"),
         "versions": _each(environments, "versions"),
-        "hardware": _each(environments, "processor", "cores", "threads", "device", "platform"),
+        "hardware": _each(environments, "processor", "cores", "threads", "device"),
     }
 
 

@@ -172,9 +172,11 @@ def _waits_for_ever(request: Request) -> tuple[str, str] | None:
     if not partition:
         return None
     found = _run(f"sinfo --noheader --exact --partition '{partition}' --format '%l %c'").stdout.split()
-    minutes, limits = request.resources.get("runtime", 0), [text for text in found[::2] if text[0].isdigit()]
-    if limits and parse_time_to_minutes(limits[0]) < minutes:
-        words = f"{minutes} minutes are asked for, and partition {partition} gives {limits[0]}: PartitionTimeLimit"
+    # several partitions have several limits, and "infinite" is none
+    minutes, limits = request.resources.get("runtime", 0), found[::2]
+    longest = max(limits, key=parse_time_to_minutes) if limits and all(text[0].isdigit() for text in limits) else None
+    if longest and parse_time_to_minutes(longest) < minutes:
+        words = f"{minutes} minutes are asked for, and partition {partition} gives {longest}: PartitionTimeLimit"
         return words, "runtime"
     (name, cores), most = request.cores, max((int(text) for text in found[1::2]), default=0)
     if 0 < most < cores:
@@ -217,8 +219,8 @@ class Profiles:
         parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
         parser.add_argument("--profile", action="append")
         parser.add_argument("--workflow-profile")
-        for name in ("--set-resources", "--default-resources"):
-            parser.add_argument(name, nargs="*")
+        parser.add_argument("--set-resources", nargs="*")
+        parser.add_argument("--default-resources", "--default-res", nargs="*")
         chosen, _ = parser.parse_known_args(list(arguments))
         named = chosen.profile or [os.environ.get("SNAKEMAKE_PROFILE"), None]
         self.files = [file for name in [*named, chosen.workflow_profile] if name and (file := _profile_file(name))]

@@ -33,7 +33,7 @@ import yaml
 from asymgrpo import plan, progress
 from asymgrpo.config import BASE, Run, Study
 from asymgrpo.terminal import table, words
-from asymgrpo.training.spec import fingerprint, run_spec, warm_start_spec
+from asymgrpo.training.spec import fingerprint, run_spec, warm_start_spec, what_counts
 from asymgrpo.training.verl.task import saved_step
 
 STATES = ("done", "running", "resumable", "stale", "missing")
@@ -153,7 +153,7 @@ class _Look:
             reason = self._outdated(run, spec, record, made)
             return state("stale", note=reason) if reason else state("done")
         saved = saved_step(work) if study.backend == "verl" else _saved(work, told)
-        of_these = sign is None or sign.settings == progress.digest(asdict(run_spec(spec)))
+        of_these = sign is None or sign.settings == progress.digest(asdict(what_counts(run_spec(spec))))
         if saved and of_these:
             return state("resumable", step=saved, steps=spec["steps"])
         log = study.log_file(run)
@@ -229,7 +229,7 @@ class _Look:
         files, newest, size = self._inputs(run.backbone, spec["warm_start_seed"])
         if not files or newest <= made:
             return ""
-        if size < SMALL and _block_of(text, "fingerprint") == fingerprint(run_spec(spec), *files):
+        if size < SMALL and _block_of(text, "fingerprint") == fingerprint(what_counts(run_spec(spec)), *files):
             return ""
         return "its start policy, problems or benchmarks are newer"
 

@@ -285,9 +285,12 @@ def test_intervals_of_one_unit_share_an_axis_with_zero():
     assert first.zero == second.zero
     assert second.effect < second.zero < first.low < first.effect < first.high
     assert second.low == second.effect == second.high
-    assert second.zero < second.threshold < first.effect
+    assert first.thresholds == ()
+    assert second.zero < second.thresholds[0] < first.effect
     assert third.zero == 4  # the left end
     assert third.high == 96
+    (close,) = claims.bars([{"unit": "points", "effect": 1.0, "threshold": 2.0, "direction": "="}])
+    assert close.thresholds[0] < close.zero < close.effect < close.thresholds[1]
     assert claims.tally([{"verdict": "inconclusive"}] * 2) == [("inconclusive", "inconclusive", 2)]
 
 
@@ -332,7 +335,7 @@ def test_what_is_no_mathematics_stays_text():
     for text in (r"costs $5 and $6", "$" + "x" * 500 + "$", r"\[" * 3000, "$a\u202eb$", r"$\frac$"):
         assert formulas(text) == [], text[:20]
         shown = "".join(piece if isinstance(piece, str) else "" for piece in untrusted.pieces(text))
-        assert shown[:3] == text[:3]
+        assert shown[:2] == text[:2]
     deep = "$" + "{" * 150 + "x" + "}" * 150 + "$"
     assert formulas(deep) == [] or formulas(deep)[0][0] == "m"
 

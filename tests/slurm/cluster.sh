@@ -173,7 +173,7 @@ up() {
     for name in slurm.conf gres.conf slurmdbd.conf; do free "$name"; done
     mkdir -p "$root"/{etc,spool,state,log,run,gpus} /etc/slurm
     chmod 755 "$root" "$root/run"
-    trap down ERR
+    trap '[ $? = 0 ] || down' EXIT  # of what fails, also in a function: no daemon is left
     write_config
     ln -sfn "$root/etc/slurm.conf" /etc/slurm/slurm.conf
     ln -sfn "$root/etc/gres.conf" /etc/slurm/gres.conf

@@ -92,7 +92,7 @@ def test_what_a_scale_does_not_run_is_not_tested():
     smoke = load(ROOT, {"scale": "smoke"})
     assert "no second backbone" in of(smoke, "1")[1].missing
     ninth = of(smoke, "9")[0]
-    assert ninth.missing == "symmetric not run on Qwen3-160k at this scale"
+    assert ninth.missing == "AsymGRPO (symmetric) not run on Qwen3-160k at this scale"
     assert [s.minus for s in of(smoke, "8") if not s.missing] == ["reinforce", "grpo"]
 
 
@@ -519,3 +519,10 @@ def test_a_missing_run_is_named_with_the_command(tmp_path):
     shutil.copy(ROOT / REPORTED, tmp_path / REPORTED)
     with pytest.raises(ValueError, match=r"steps\.parquet: no such file; make it with: snakemake"):
         make("claims", study)
+
+
+def test_a_window_of_unknown_spread_is_not_shown_for_another_that_contradicts():
+    alike, against = np.zeros(5), np.array([-1.0, -1.1, -0.9, -1.2, -0.8])
+    found, shown = evidence([paired(alike), paired(against)], "above")
+    assert shown == 1
+    assert found.against < 0.01 < found.for_it

@@ -204,7 +204,7 @@ set-threads:
 
 def test_a_profile_says_what_jobs_ask_for(profile):
     site = profile(SITE)
-    (site.file.parent / "ours.yaml").write_text("scale: smoke\n")
+    (site.files[0].parent / "ours.yaml").write_text("scale: smoke\n")
     assert (site.executor, site.jobs) == ("slurm", 12)
     assert site.config == {"scale": "smoke", "artefacts": ["fig1"]}
     train, sample, score = site.request("train", 4, 32), site.request("sample", 1, 8), site.request("score", 0, 8)
@@ -248,6 +248,29 @@ def test_the_projects_own_profile_asks_for_what_the_scale_says():
     assert small == ["train", "sample", "warm_start"]
 
 
+def test_an_engine_on_several_gpus_asks_for_them():
+    site, study = Profile.find(str(ROOT / "profiles" / "slurm")), load(ROOT, {"scale": "paper"})
+    own = {("sampler_settings", "tensor_parallel_size"): Setting(2, "ours", "")}
+    study = dataclasses.replace(study, scale_settings=dict(study.scale_settings) | own)
+    assert [request.resources["gpu"] for request in cluster.requests(study, site)] == [4, 2]
+
+
+def test_a_file_of_a_site_lies_over_the_profile(tmp_path):
+    own = tmp_path / "mysite.yaml"
+    own.write_text("default-resources: {slurm_partition: main, gpu_partition: 'preempt,idle', runtime: 30}\n")
+    site = Profile.find(str(ROOT / "profiles" / "slurm"), str(own))
+    assert (site.executor, site.config) == ("slurm", {"scale": "paper"})
+    train, sample = cluster.requests(load(ROOT, site.config), site)
+    assert (train.resources["slurm_partition"], train.resources["runtime"]) == ("preempt,idle", 1440)
+    assert "gpu_model" not in train.resources
+    known = {"preempt": [("up", "gpu:2")], "idle": [("down", "gpu:a100-80:4")]}
+    assert [check.mend for check in cluster._partition_checks([train, sample], known, site)] == [""]
+    assert cluster._gpu_check([train, sample], known, site).mend == ""
+    (missing,) = cluster._partition_checks([train, sample], {"idle": known["idle"]}, site)
+    assert missing.found == "preempt (of train, sample): there is none"
+    assert str(own) in missing.mend
+
+
 def test_without_slurm_it_says_so(profile, tmp_path, monkeypatch):
     site = profile(SITE)
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -262,6 +285,7 @@ def test_without_slurm_it_says_so(profile, tmp_path, monkeypatch):
         ("gpu:h100:4", [("h100", 4)]),
         ("gpu:h100:4(S:0-1),gpu:a100:2", [("h100", 4), ("a100", 2)]),
         ("gpu:8", [("", 8)]),
+        ("gpu:a100-sxm4-80gb:8(S:0)", [("a100-sxm4-80gb", 8)]),
         ("shard:4,gpu:nvidia_a100_1g.5gb:7", [("nvidia_a100_1g.5gb", 7)]),
         ("(null)", []),
     ],

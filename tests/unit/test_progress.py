@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import time
 from pathlib import Path
 
@@ -38,6 +39,15 @@ def test_a_run_that_is_made_again_is_not_done(jobs):
     finish(jobs[0])
     Progress("tiny/grpo/seed-1", 80, jobs[0].work).step(1)
     assert "0 of 3 trainings done" in Watcher(jobs).line()
+
+
+def test_a_run_that_waits_to_be_made_again_is_not_done(jobs):
+    finish(jobs[0])
+    os.utime(jobs[0].record, (1, 1))
+    watcher = Watcher(jobs)
+    assert "0 of 3 trainings done" in watcher.line()
+    jobs[0].record.touch()
+    assert "1 of 3 trainings done" in watcher.line()
 
 
 def test_time_left_follows_the_measured_rate(jobs, monkeypatch):

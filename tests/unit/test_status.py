@@ -24,7 +24,7 @@ from asymgrpo.progress import alive
 from asymgrpo.status import OUTPUTS, STATES
 from asymgrpo.training.local import train
 from asymgrpo.training.runtime import Progress, write_yaml
-from asymgrpo.training.spec import run_spec, warm_start_spec
+from asymgrpo.training.spec import run_spec, warm_start_spec, what_counts
 
 ROOT = Path(__file__).parents[2]
 GRPO = Run("qwen3-160k", "grpo", 1)
@@ -349,6 +349,13 @@ def test_checkpoints_of_verl(tmp_path):
             (place / "data.pt").touch()
     found = state(study, run)
     assert (found.state, found.step, found.steps) == ("resumable", 100, 200)
+    spec = run_spec(study.spec(run))
+    other = dataclasses.replace(spec, verl=spec.verl | {"actor_rollout_ref.actor.ppo_max_token_len_per_gpu": 1})
+    say(study.work_dir(run), settings=progress.digest(asdict(what_counts(other))), ended=1.0)
+    assert state(study, run).state == "resumable"  # with other budgets it goes on
+    other = dataclasses.replace(spec, verl=spec.verl | {"trainer.n_gpus_per_node": 2})
+    say(study.work_dir(run), settings=progress.digest(asdict(what_counts(other))), ended=1.0)
+    assert state(study, run).state == "missing"
 
 
 def evaluate(study, run, **changes):

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from asymgrpo import records
 from asymgrpo.policy import checkpoint as huggingface
 from asymgrpo.training.batches import problems_of_step
-from asymgrpo.training.spec import fingerprint, run_spec
+from asymgrpo.training.spec import fingerprint, run_spec, what_counts
 from asymgrpo.training.verl import data, launch, policies, task
 from asymgrpo.training.verl.data import PromptLengths
 from asymgrpo.training.verl.journal import Journal, read
@@ -136,7 +136,7 @@ def test_data_pt_at_any_byte(checkpoints):
 def test_a_checkpoint_whose_steps_nobody_noted_is_an_error(small, run_values, tmp_path):
     """Before anything is started: the run's file of steps could never be written."""
     spec, work = run_spec(run_values(backend="verl")), tmp_path / "work"
-    mark = fingerprint(launch._what_counts(spec), small.policy / WEIGHTS, small.problems, *small.benchmarks.values())
+    mark = fingerprint(what_counts(spec), small.policy / WEIGHTS, small.problems, *small.benchmarks.values())
     launch._same_run(work, mark)
     place = work / "checkpoints" / "global_step_2"
     (place / "actor").mkdir(parents=True)
@@ -468,7 +468,7 @@ def test_the_record_lists_every_prompt_that_is_too_long():
 
 def test_other_budgets_go_on_with_what_is_there_but_another_world_does_not(run_values):
     def mark(**verl):
-        return fingerprint(launch._what_counts(run_spec(run_values(backend="verl", verl=verl))))
+        return fingerprint(what_counts(run_spec(run_values(backend="verl", verl=verl))))
 
     budget = "actor_rollout_ref.actor.ppo_max_token_len_per_gpu"
     four = {"trainer.n_gpus_per_node": 4}

@@ -225,7 +225,7 @@ def test_what_it_came_to_can_be_kept_as_a_reference(clone):
     assert manifest["cpu_hours"] > 0
     for name, expected in manifest["files"].items():
         assert hashlib.sha256((out / name).read_bytes()).hexdigest() == expected, name
-    assert {"figures/fig2.png", "figures/fig2.csv", "tables/table2.md", "runs.csv"} <= set(manifest["files"])
+    assert {"figures/fig2.png", "figures/fig2.csv.gz", "tables/table2.md", "runs.csv"} <= set(manifest["files"])
     assert not any(name.endswith((".parquet", ".safetensors")) for name in manifest["files"])
     row = runs[runs["method"] == "grpo"].iloc[0]
     steps = records.read(

@@ -92,18 +92,6 @@ def template_arguments(wildcards):
     return as_json(study.backbones[wildcards.backbone].start.get("template", {}))
 
 
-def sampling_gpus():
-    """One engine on one GPU, unless it is told to use several."""
-    if study.settings["sampler"] != "vllm" or study.settings["device"] == "cpu":
-        return 0
-    return SAMPLER_SETTINGS.get("tensor_parallel_size", 1) * SAMPLER_SETTINGS.get("pipeline_parallel_size", 1)
-
-
-def sampling_threads():
-    """Beside a GPU few cores are busy: one with vLLM's engine, and some with reading weights when it starts."""
-    return min(study.settings["threads"], 8) if sampling_gpus() else study.settings["threads"]
-
-
 def run_of(wildcards):
     return Run(wildcards.backbone, wildcards.method, int(wildcards.seed))
 

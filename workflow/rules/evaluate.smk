@@ -15,9 +15,9 @@ rule sample:
         f"{RESULTS}/logs/sample/{{backbone}}/{{method}}/seed-{{seed}}.log",
     conda:
         RUN_ENVIRONMENT
-    threads: sampling_threads()
+    threads: study.sampling_threads
     resources:
-        **on_gpus(sampling_gpus()),
+        **on_gpus(study.sampling_gpus),
     params:
         policies=lambda wildcards, input: f"last={input.last} best={input.best}",
         decodings=fixed(as_json(study.settings["evaluation"]["final"])),

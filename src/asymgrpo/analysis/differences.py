@@ -67,9 +67,7 @@ def estimate(
         drawn = np.mean([bootstrap_crossed(table, stream=stream) for stream, table in enumerate(scaled)], axis=0)
         return float(np.mean([table.mean() for table in scaled])), *percentile_interval(drawn)
     found = crossed(scaled)
-    # where problems vary hardly more than by chance their term is next to nothing, and so are its degrees of freedom
-    freedom = np.maximum(found.problems_freedom, found.seeds_freedom)
-    low, high = found._replace(problems_freedom=freedom).interval(LEVEL)
+    low, high = found.interval(LEVEL)
     return float(found.effect), float(low), float(high)
 
 

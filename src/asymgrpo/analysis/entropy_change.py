@@ -211,8 +211,9 @@ def agreement(contrast: pd.DataFrame) -> pd.DataFrame:
     Returns:
         One row per ``backbone``, ``method`` (or :data:`EVERY`), ``prediction`` and ``statistic``: ``sign``, the share
         of steps whose measured contrast has the predicted sign (those with a contrast of exactly 0 left out),
-        ``first_sign``, the same of step 1 alone, where policies and rollouts are equal, and ``correlation`` over steps
-        (Pearson). ``mean``, ``low``, ``high`` over the seeds, ``seeds`` (how many have a value), and ``seed_<n>``.
+        ``first_sign``, the same of step 1 alone, where policies (of the local backend rollouts, too) are equal, and
+        ``correlation`` over steps (Pearson). ``mean``, ``low``, ``high`` over the seeds, ``seeds`` (how many have a
+        value), and ``seed_<n>``.
     """
     rows = []
     methods = {name: [name] for name in dict.fromkeys(contrast["method"])} | {EVERY: list(set(contrast["method"]))}

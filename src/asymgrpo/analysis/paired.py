@@ -1,4 +1,5 @@
-"""Differences between methods, paired by seed: the same start policy, prompts and sampling streams. Pure functions."""
+"""Differences between methods, paired by seed: the same start policy and prompts, and of the local backend the same
+sampling streams. Pure functions."""
 
 from __future__ import annotations
 

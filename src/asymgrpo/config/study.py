@@ -206,6 +206,20 @@ class Study:
         """Of a cluster, that the GPUs of a run are on, as many on each."""
         return self._verl_value("trainer.nnodes") if self.gpus else 1
 
+    @property
+    def sampling_gpus(self) -> int:
+        """GPUs of a job of the final evaluation: one, unless vLLM's engine is told to use several; 0 without any."""
+        if self.scale_settings["sampler",].value != "vllm" or self.scale_settings["device",].value == "cpu":
+            return 0
+        engine = self.settings.get("sampler_settings", {})
+        return engine.get("tensor_parallel_size", 1) * engine.get("pipeline_parallel_size", 1)
+
+    @property
+    def sampling_threads(self) -> int:
+        """Its cores. Beside a GPU few are busy: one with vLLM's engine, some with reading weights when it starts."""
+        threads = self.scale_settings["threads",].value
+        return min(threads, 8) if self.sampling_gpus else threads
+
     def _verl_value(self, key: str) -> int:
         return self.scale_settings["verl", key].value
 

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from asymgrpo.slurm import Request
 
 PLUGIN = "snakemake_executor_plugin_slurm"
-SAMPLING_CORES = 8
-"""Beside a GPU (workflow/rules/evaluate.smk)."""
 REMEMBERED = 120
 """Seconds that Slurm must know ended jobs for squeue to tell how they ended."""
 
@@ -49,8 +47,9 @@ def checks(study: Study, profile: Profile) -> Iterator[Check]:
     yield _gpu_check(asked, partitions, profile)
     from snakemake_executor_plugin_slurm import ExecutorSettings
 
+    arguments = [word for name in profile.names for word in ("--profile", name)]
     for request in asked:
-        refused = slurm.refusals([request], ExecutorSettings(), study.scale, ["--profile", profile.name])
+        refused = slurm.refusals([request], ExecutorSettings(), study.scale, arguments)
         words, mend = " ".join(" ".join(refused).split()), "change what is named there" if refused else ""
         yield Check(f"job {request.rule}", words or f"Slurm takes it: {_told(request)}", mend)
 
@@ -58,12 +57,13 @@ def checks(study: Study, profile: Profile) -> Iterator[Check]:
 def requests(study: Study, profile: Profile) -> list[Request]:
     """What trainings, samplings and warm starts ask for."""
     threads = study.settings["threads"]
-    sampling = 0 if study.settings["device"] == "cpu" or study.settings["sampler"] != "vllm" else 1
     found = [
         profile.request("train", study.gpus, threads, study.nodes),
-        profile.request("sample", sampling, min(threads, SAMPLING_CORES) if sampling else threads),
+        profile.request("sample", study.sampling_gpus, study.sampling_threads),
     ]
-    return found + ([profile.request("warm_start", 0, threads)] if study.warm_starts() else [])
+    if study.warm_starts():
+        found.append(profile.request("warm_start", 0, study.settings["warm_start"].get("threads", threads)))
+    return found
 
 
 def _partitions(text: str) -> dict[str, list[tuple[str, str]]]:
@@ -82,10 +82,12 @@ def _partition_checks(
         if not name:
             continue
         rules = ", ".join(request.rule for request in asked if request.resources.get("slurm_partition") == name)
-        if name not in partitions:
+        named = name.split(",")  # Slurm takes the one that can start the job first
+        if unknown := [one for one in named if one not in partitions]:
             known = ", ".join(partitions) or "none"
-            yield Check("partition", f"{name} (of {rules}): there is none", f"{profile.file}: expected one of {known}")
-        elif not any(up == "up" for up, _ in partitions[name]):
+            found = f"{','.join(unknown)} (of {rules}): there is none"
+            yield Check("partition", found, f"{profile.file}: expected one of {known}")
+        elif not any(up == "up" for one in named for up, _ in partitions[one]):
             yield Check("partition", f"{name} (of {rules}) is down", "wait, or ask those who run Slurm (sinfo)")
         else:
             yield Check("partition", f"{name} (of {rules}) is up")
@@ -99,7 +101,8 @@ def _gpu_check(asked: list[Request], partitions: dict[str, list[tuple[str, str]]
     request = max(wanted, key=lambda request: _on_a_node(request)[1])
     kind, each = _on_a_node(request)
     partition = request.resources.get("slurm_partition")
-    there = partitions.get(partition, []) if partition else [of for every in partitions.values() for of in every]
+    names = partition.split(",") if partition else partitions
+    there = [of for name in names for of in partitions.get(name, [])]
     found = [gpu for _, gres in there for gpu in _gpus(gres)]
     what = f"{each} {kind or 'GPUs'} on a node" + (f" of {partition}" if partition else "")
     if any(number >= each and kind in (None, name) for name, number in found):
@@ -118,7 +121,7 @@ def _on_a_node(request: Request) -> tuple[str | None, int]:
 
 def _gpus(gres: str) -> list[tuple[str, int]]:
     """`gpu:h100:4(S:0-1),gpu:a100:2` -> type and number."""
-    found = re.findall(r"(?:^|,)gpu(?::([A-Za-z]\w*(?:\.\w+)*))?(?::(\d+))?", gres)
+    found = re.findall(r"(?:^|,)gpu(?::([A-Za-z][\w.-]*))?(?::(\d+))?", gres)
     return [(kind, int(number or 1)) for kind, number in found]
 
 

@@ -1,4 +1,4 @@
-"""A profile of Snakemake, read as plain data: what jobs ask for, and what Snakemake is told beside."""
+"""Profiles of Snakemake, read as plain data: what jobs ask for, and what Snakemake is told beside."""
 
 from __future__ import annotations
 
@@ -15,29 +15,41 @@ from asymgrpo.slurm import Request, Resources
 
 @dataclass(frozen=True)
 class Profile:
-    """One profile; what a rule of the Snakefile says itself is not in it."""
+    """One profile, or several of which a later one is laid over those before, key by key.
 
-    name: str
-    file: Path
+    What a rule of the Snakefile says itself is not in it.
+    """
+
+    names: tuple[str, ...]
+    files: tuple[Path, ...]
     content: Mapping[str, Any]
 
     @classmethod
-    def find(cls, name: str) -> Profile:
-        """As `snakemake --profile` finds it.
+    def find(cls, *names: str) -> Profile:
+        """As `snakemake --profile ... --profile ...` finds them.
 
         Raises:
             ValueError: there is none, or it is not YAML.
         """
         from snakemake.cli import get_profile_dir
 
-        found = get_profile_dir(name)
-        if not found:
-            raise ValueError(f"--profile: {name}: is not there; expected a directory with config.v9+.yaml")
-        file = Path(found[1])
-        content = _read(file)
-        if not isinstance(content, dict):
-            raise ValueError(f"{file}: expected a mapping of Snakemake's options")
-        return cls(name, file, content)
+        files: list[Path] = []
+        merged: dict[str, Any] = {}
+        for name in names:
+            found = get_profile_dir(name)
+            if not found:
+                raise ValueError(f"--profile: {name}: is not there; expected a directory with config.v9+.yaml")
+            files.append(Path(found[1]))
+            content = _read(files[-1])
+            if not isinstance(content, dict):
+                raise ValueError(f"{files[-1]}: expected a mapping of Snakemake's options")
+            merged |= content
+        return cls(names, tuple(files), merged)
+
+    @property
+    def file(self) -> str:
+        """All of its files, for messages."""
+        return ", ".join(map(str, self.files))
 
     @property
     def executor(self) -> str:
@@ -56,8 +68,8 @@ class Profile:
         found: dict[str, Any] = {}
         files = self.content.get("configfile") or self.content.get("configfiles") or []
         for name in [files] if isinstance(files, str) else files:
-            beside = self.file.parent / name
-            found |= _read(beside if beside.exists() else Path(name)) or {}
+            beside = [file.parent / name for file in reversed(self.files)]
+            found |= _read(next((path for path in beside if path.exists()), Path(name))) or {}
         return found | _pairs(self.content.get("config"))
 
     def request(self, rule: str, gpus: int, threads: int, nodes: int = 1) -> Request:

@@ -111,7 +111,7 @@ def _run_on_cluster(study: Study, profile: Profile, script: Path, log: Path) -> 
     """Submit the step as a training is submitted, and wait for it; cancelled if this process is interrupted."""
     from snakemake_executor_plugin_slurm import ExecutorSettings
 
-    request = profile.request("train", study.gpus, study.settings["threads"])
+    request = profile.request("train", study.gpus, study.settings["threads"], study.nodes)
     request.resources["runtime"] = min(request.resources.get("runtime", MINUTES), MINUTES)
     log.touch()
     call = f"{slurm.submission(request, ExecutorSettings(), str(log))} --wait {shlex.quote(str(script))}"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 ARTEFACT = "claims"
 BEYOND = MOST_SEEDS * 1.6
-"""Where a statement is drawn that more seeds would not decide."""
+"""Where a statement is drawn that more seeds would not decide, or, from one seed, of which nobody knows."""
 
 
 @style.styled
@@ -40,10 +40,10 @@ def draw(study: Study) -> Artefact:
     notes = (
         f"(a): undecided statements, a dot each; {power:.0%} chance, if effect and spread are as measured with "
         f"{len(study.seeds)} seed{'s' * (len(study.seeds) > 1)}"
-        + (", which is not known from one." if len(study.seeds) == 1 else f"; ∞: more than {MOST_SEEDS:,}, or never.")
+        + (", of one not known (?)." if len(study.seeds) == 1 else f"; ∞: more than {MOST_SEEDS:,}, or never.")
         + f" (b): bars: smallest difference that two runs show with {power:.0%} chance at p < {alpha:g}, from samples "
-        "of a problem that are independent (dark) to samples that always agree (light); without noise of training. "
-        "Marks: AsymGRPO − GRPO as reported.",
+        "of a problem that are independent (dark) to samples that always agree (light), at the accuracies of "
+        f"{resolved['backbone'].iloc[0]}; without noise of training. Marks: AsymGRPO − GRPO as reported.",
     )
     handles, labels = right.get_legend_handles_labels()
     style.finish(figure, handles, labels, columns=3, footnote=(*notes, assumed_in_short(study, ARTEFACT)))
@@ -69,12 +69,13 @@ def _seeds(axes: Axes, needed: pd.DataFrame, claims: list[str], now: int) -> Non
         values = needed.loc[needed["claim"] == claim, "seeds_needed"].fillna(BEYOND).sort_values().to_numpy()
         spread = np.linspace(-0.25, 0.25, len(values)) if len(values) > 1 else [0.0]
         axes.plot(values, position + np.asarray(spread), "o", color="#3f8fd0", markersize=2.8, markeredgewidth=0)
-    axes.set_xticks([3, 10, 30, 100, 300, BEYOND], ["3", "10", "30", "100", "300", "∞"])
+    known = now > 1
+    axes.set_xticks([3, 10, 30, 100, 300, BEYOND], ["3", "10", "30", "100", "300", "∞" if known else "?"])
     axes.xaxis.set_minor_locator(style.mpl.ticker.NullLocator())
     axes.set_yticks(range(len(claims)), [f"Claim {claim}" for claim in claims])
     axes.set_ylim(max(len(claims), 1) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)
-    axes.set_xlabel("Seeds (dashed: now)")
+    axes.set_xlabel("Seeds (dashed: now)" if known else "Seeds")
 
 
 def _protocol(axes: Axes, resolved: pd.DataFrame) -> None:

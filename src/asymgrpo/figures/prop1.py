@@ -3,7 +3,8 @@
 Top: the tabular check, where theory is exact, and how the one unknown, the size of a step, is fitted: on REINFORCE's
 own steps, never on a contrast. Below, per backbone: three predictions and the measurement, in the same unit, each
 summed over the steps so far; and how often the measured sign of a single step is the predicted one. Runs are paired: at
-step 1 every method has the same policy and the same rollouts, the proposition's own setting; afterwards policies drift.
+step 1 every method has the same policy, and of the local backend the same rollouts, the proposition's own setting;
+afterwards policies drift. With verl each run draws rollouts of its own from the first step on.
 """
 
 from __future__ import annotations

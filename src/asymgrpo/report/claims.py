@@ -22,7 +22,7 @@ class Bar:
     """A statement's effect and interval as percent of the width of a drawing whose statements have one unit."""
 
     zero: float
-    threshold: float | None
+    thresholds: tuple[float, ...]
     effect: float
     low: float
     high: float
@@ -56,8 +56,8 @@ def bars(statements: Sequence[Mapping[str, Any]]) -> list[Bar | None]:
     """Where to draw each statement's interval; those of one unit share an axis, which always shows zero."""
     ends: dict[str, list[float]] = {}
     for one in statements:
-        shown = [one.get(key) for key in ("effect", "low", "high", "threshold")]
-        ends.setdefault(str(one.get("unit")), [0.0]).extend(value for value in shown if value is not None)
+        shown = [one[key] for key in ("effect", "low", "high") if one.get(key) is not None]
+        ends.setdefault(str(one.get("unit")), [0.0]).extend([*shown, *_thresholds(one)])
     found: list[Bar | None] = []
     for one in statements:
         effect = one.get("effect")
@@ -72,17 +72,24 @@ def bars(statements: Sequence[Mapping[str, Any]]) -> list[Bar | None]:
             return round(4 + 92 * (value - first) / width, 2)
 
         low, high = one.get("low"), one.get("high")
-        threshold = one.get("threshold")
         found.append(
             Bar(
                 zero=place(0.0),
-                threshold=place(threshold) if threshold else None,
+                thresholds=tuple(map(place, _thresholds(one))),
                 effect=place(effect),
                 low=place(effect if low is None else low),
                 high=place(effect if high is None else high),
             )
         )
     return found
+
+
+def _thresholds(statement: Mapping[str, Any]) -> list[float]:
+    """Those to be drawn beside zero: one, or of a statement that says "close" one on either side."""
+    threshold = statement.get("threshold")
+    if not threshold:
+        return []
+    return [-threshold, threshold] if statement.get("direction") == "=" else [threshold]
 
 
 def tally(claims: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, int]]:

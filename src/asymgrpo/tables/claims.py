@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -120,9 +121,10 @@ def _statements(study: Study, verdicts: Sequence[Verdict]) -> Table:
         "the spread are as measured here; ∞: more than 1,000, or never, because the effect is next to nothing or the "
         "uncertainty is that of the problems.",
     ]
-    skipped = [f"{j.statement.id}: {j.note}" for v in verdicts for j in v.statements if j.verdict == NOT_TESTED]
+    skipped = Counter(j.note for v in verdicts for j in v.statements if j.verdict == NOT_TESTED)
     if skipped:
-        notes.append(f"Not tested: {'; '.join(skipped)}.")
+        listed = "; ".join(f"{why} ({count} statement{'s' * (count > 1)})" for why, count in skipped.items())
+        notes.append(f"Not tested: {listed}. The CSV says it of each.")
     header = ["Claim", "Backbone", "Verdict", "Statement", "Effect", "Unit", "p", "Paper", "Seeds"]
     return Table("Statements behind the verdicts", header, rows, notes, "tab:statements", left=4)
 
@@ -138,8 +140,9 @@ def _resolution(study: Study, resolved: pd.DataFrame) -> Table:
     notes = [
         f"Smallest true difference, in percentage points, that two runs show with {study.claims['power']:.0%} chance "
         f"at {study.claims['alpha']:.0%} significance, if samples of a problem are independent, and if they always "
-        "agree: the truth lies between (and below the second, as both answer the same problems). Both runs are taken "
-        "as given: that other seeds train otherwise comes on top.",
+        "agree. For these problems alone the first is an upper bound; for other problems of the same kind the second, "
+        "as both methods answer the same ones. Both runs are taken as given: that other seeds train otherwise comes on "
+        "top.",
         f"{study.claims['protocol']['note']}. p = reported accuracy of {REFERENCE}.",
     ]
     header = [

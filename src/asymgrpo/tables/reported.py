@@ -222,19 +222,26 @@ def _cell(row: pd.Series) -> str:
     if row["agreement"] == NOT_REPRODUCED:
         return f"{row['reported']:.2f}; {NOT_REPRODUCED}"
     if row["compared"] == LEVEL:
-        ours = Estimate(row["difference"], row["difference_low"], row["difference_high"], 2).text()
+        ours = _signed(row["difference"], row["difference_low"], row["difference_high"])
         return f"{row['reported']:.2f}; {row['reproduced']:.2f}; {ours}: {row['agreement']}"
     if row["agreement"] == REFERENCE:
         return f"{row['reported']:.2f}; {row['reproduced']:.2f}; {REFERENCE}"
-    ours = Estimate(row["minus_grpo"], row["minus_grpo_low"], row["minus_grpo_high"], 2).text()
+    ours = _signed(row["minus_grpo"], row["minus_grpo_low"], row["minus_grpo_high"])
     return f"{row['reported_minus_grpo']:+.2f}; {ours}: {row['agreement']}"
+
+
+def _signed(difference: float, low: float, high: float) -> str:
+    text = Estimate(difference, low, high, 2).text()
+    return f"+{text}" if difference >= 0 else text
 
 
 def _notes(study: Study) -> list[str]:
     count = len(study.seeds)
     listed = ", ".join(map(str, study.seeds))
-    whole = all(same_task(study, name, AVERAGE) for name in study.backbones)
-    meanings = "; ".join(f"{name}: {text}" for name, text in reproduction.AGREEMENT.items())
+    same = [same_task(study, name, each) for name in study.backbones for each in (*study.benchmarks, AVERAGE)]
+    whole = all(same)
+    unused = {reproduction.INSIDE, reproduction.OUTSIDE} if not any(same) else set()
+    meanings = "; ".join(f"{name}: {text}" for name, text in reproduction.AGREEMENT.items() if name not in unused)
     each = (
         "Each cell is read by itself: of many, some leave a 95% interval by chance; the table of claims corrects for "
         "that. The reported numbers have no interval."

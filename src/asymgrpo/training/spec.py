@@ -134,6 +134,17 @@ def warm_start_spec(values: Mapping[str, Any]) -> WarmStartSpec:
     return dataclasses.replace(spec, shares={int(n): float(share) for n, share in spec.shares.items()})
 
 
+def what_counts(spec: RunSpec) -> RunSpec:
+    """The spec without how verl computes: after an out-of-memory error with other budgets, the run goes on.
+
+    The number of workers stays, because a checkpoint has one file for each. With the torch backend all of it counts.
+    """
+    if spec.backend != "verl":
+        return spec
+    kept = {key: spec.verl.get(key) for key in ("trainer.nnodes", "trainer.n_gpus_per_node")}
+    return dataclasses.replace(spec, verl=kept)
+
+
 def fingerprint(spec: RunSpec | WarmStartSpec, *inputs: Path) -> str:
     """A short hash of all values and of the input files' contents: what a checkpoint must agree with to be resumed."""
     hashed = hashlib.blake2b(json.dumps(dataclasses.asdict(spec), sort_keys=True).encode(), digest_size=8)

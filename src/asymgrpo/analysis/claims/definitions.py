@@ -119,7 +119,8 @@ def _statement(study: Study, claim: str, part: Mapping[str, Any], backbone: str,
 def _missing(study: Study, backbone: str, methods: list[str]) -> str:
     if not backbone:
         return "the scale has no second backbone"
-    absent = [name for name in methods if name not in study.methods_of(ARTEFACT, backbone)]
+    there = study.methods_of(ARTEFACT, backbone)
+    absent = [study.every_method[name].label for name in methods if name not in there]
     label = study.backbones[backbone].label
     return f"{' and '.join(absent)} not run on {label} at this scale" if absent else ""
 

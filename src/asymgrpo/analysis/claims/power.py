@@ -75,10 +75,12 @@ def resolution(
 ) -> pd.DataFrame:
     """The smallest true difference between two methods that a table of single runs can be expected to show.
 
-    Each run is taken as given, without any noise of training, so what is really resolved is less. Both methods have
-    about the same accuracy p, and their samples are independent. The error of a cell is sqrt(p (1-p) / (n k)) if the
-    samples of a problem are as independent as those of different problems, and sqrt(p (1-p) / n) if they always agree;
-    the truth lies between, and nearer to the second the more a problem is either always or never solved.
+    Each run is taken as given, without any noise of training, which comes on top. Both methods have about the same
+    accuracy p. The error of a cell is sqrt(p (1-p) / (n k)) if the samples of a problem are as independent as those of
+    different problems, and sqrt(p (1-p) / n) if they always agree. For these n problems and no others the first is an
+    upper bound, since a problem that is mostly solved or mostly not has less to vary. For other problems of the same
+    kind the error of *one* accuracy lies between the two; that of a difference may be smaller than both, as both
+    methods answer the same problems, which single published numbers do not tell.
 
     Args:
         protocol: benchmark -> ``problems`` (n) and ``samples`` (k).

@@ -1,7 +1,7 @@
 """Intervals and tests of differences between methods. Pure functions of arrays; leading axes are independent cases.
 
-The unit of replication is the seed. Two methods share a seed's start policy, prompts and sampling streams, so their
-differences are taken seed by seed, and tested with a t statistic.
+The unit of replication is the seed. Two methods share a seed's start policy and prompts, with the local backend its
+sampling streams as well, so their differences are taken seed by seed, and tested with a t statistic.
 
 **Final accuracies** vary over seeds *and* over problems, the same problems in every seed. The mean over benchmarks with
 equal weights w = 1/B has, for differences of shape (S seeds, P_b problems) in benchmark b, the variance
@@ -167,11 +167,14 @@ def evidence(parts: Sequence[Estimate], direction: str, threshold: float = 0.0) 
         threshold: in the unit of the estimates; for ``within`` above 0.
 
     Returns:
-        The evidence, and the index of the weakest part, of the same shape.
+        The evidence, and the index of the weakest part (where more is against than for: of the one that says so most),
+        of the same shape.
     """
     for_it, against = zip(*(_one_sided(part, direction, threshold) for part in parts), strict=True)
     whole = Evidence(np.max(for_it, axis=0), np.minimum(1.0, len(parts) * np.min(against, axis=0)))
-    return whole, np.argmax(for_it, axis=0)
+    # a part whose spread is not known is no evidence, and so not the one to show where another is against it
+    weakest = np.where(whole.against < whole.for_it, np.argmin(against, axis=0), np.argmax(for_it, axis=0))
+    return whole, weakest
 
 
 def _one_sided(part: Estimate, direction: str, threshold: float) -> tuple[Floats, Floats]:

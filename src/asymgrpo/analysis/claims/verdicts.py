@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from asymgrpo.analysis.claims.definitions import Claim, Statement, claims
-from asymgrpo.analysis.claims.power import seeds_needed
+from asymgrpo.analysis.claims.power import MOST_SEEDS, seeds_needed
 from asymgrpo.analysis.claims.quantities import QUANTITIES, Differences, Reader, paper_difference
 from asymgrpo.analysis.claims.statistics import DIRECTIONS, Estimate, Floats, crossed, evidence, holm, paired
 
@@ -31,8 +31,9 @@ RULES = {
     "Holm below {alpha:g}; of a claim: every statement (of one that asks for any: one)",
     CONTRADICTED: "it lies the other way, p after Holm below {alpha:g}; of a claim: one statement (of one that asks "
     "for any: all)",
-    INCONCLUSIVE: "neither, or fewer than three seeds",
-    NOT_TESTED: "the scale does not run a method or backbone that is needed",
+    INCONCLUSIVE: "neither, or fewer than three seeds; of a claim also if what is tested holds, but a part is not "
+    "tested",
+    NOT_TESTED: "the scale does not run a method or backbone that is needed; of a claim: for all of its statements",
 }
 
 
@@ -194,7 +195,7 @@ def _note(estimate: Estimate, seeds: int, verdict: str, needed: int | None) -> s
     if seeds < FEWEST_SEEDS:
         return "two seeds decide nothing"
     if verdict == INCONCLUSIVE and needed is None:
-        return "more seeds alone would not decide it"
+        return f"{MOST_SEEDS:,} seeds would not decide it"
     return ""
 
 

@@ -54,9 +54,14 @@ for (const dialog of document.querySelectorAll("dialog")) {
   dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
 }
 
+// The address's part after #; as it stands if it is no text that was encoded.
+report.place = () => {
+  try { return decodeURIComponent(location.hash.slice(1)); } catch { return location.hash.slice(1); }
+};
+
 // A link into a closed part opens it.
 report.reveal = () => {
-  const name = decodeURIComponent(location.hash.slice(1));
+  const name = report.place();
   const target = name && document.getElementById(name);
   if (target && target.tagName === "DETAILS") target.open = true;
 };

@@ -25,7 +25,7 @@
       pairs([
         ["Steps", String(run.steps) + (run.resumed ? `, resumed after step ${run.resumed}` : "")],
         ["Best step", run.best_step === null ? "–" : String(run.best_step)],
-        ["CPU time", `${run.cost.cpu_seconds.toFixed(1)} s`],
+        ["CPU time", run.cost.cpu_seconds ? `${run.cost.cpu_seconds.toFixed(1)} s` : "not measured"],
         ["Wall-clock time", `${run.cost.wall_seconds.toFixed(1)} s`],
         ...(run.cost.gpu_seconds ? [["GPU time", `${run.cost.gpu_seconds.toFixed(1)} s`]] : []),
         ["Fingerprint of its inputs", element("code", {}, run.fingerprint || "–")],
@@ -50,7 +50,7 @@
   };
 
   const follow = () => {
-    const parts = decodeURIComponent(location.hash).match(/^#run\/([^/]+)\/([^/]+)\/([^/]+)$/);
+    const parts = report.place().match(/^run\/([^/]+)\/([^/]+)\/([^/]+)$/);
     if (parts) show(...parts.slice(1));
     else if (dialog.open) dialog.close();
   };

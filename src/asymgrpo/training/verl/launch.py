@@ -11,14 +11,14 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from asymgrpo import records
 from asymgrpo.progress import alive
 from asymgrpo.training.runtime import environment, write_yaml
-from asymgrpo.training.spec import RunSpec, fingerprint
+from asymgrpo.training.spec import RunSpec, fingerprint, what_counts
 from asymgrpo.training.verl import data, journal, nodes, policies
 from asymgrpo.training.verl.overrides import Files, command_line, overrides
 from asymgrpo.training.verl.process import run_to_end
@@ -62,7 +62,7 @@ def train(
     """
     work, output = work.absolute(), output.absolute()
     inputs = (*sorted(start_policy.glob("*.safetensors")), problems, *benchmarks.values())
-    mark = fingerprint(_what_counts(spec), *inputs)
+    mark = fingerprint(what_counts(spec), *inputs)
     _same_run(work, mark)
     counts = data.write_problems(spec, problems, benchmarks, work / "data")
     task = Task(spec.name, str(work), spec.evaluation.select_on, counts)
@@ -89,7 +89,7 @@ def train(
     )
     write_yaml(files.agent, [{"name": "asymgrpo_plain", "_target_": "asymgrpo.training.verl.agent.PlainSingleTurn"}])
     values = overrides(spec, files, lengths.longest, validate_first, len(history.attempts) + 1)
-    with alive(work, asdict(spec)):
+    with alive(work, asdict(what_counts(spec))):
         if done < spec.steps or validate_first:
             if done:
                 print(f"{spec.name}: continuing after step {done}", flush=True)
@@ -105,14 +105,6 @@ def train(
             )
         _write_run(spec, task, output, values, lengths, settings or {}, mark)
     shutil.rmtree(work, ignore_errors=True)
-
-
-def _what_counts(spec: RunSpec) -> RunSpec:
-    """The spec without how verl computes: after an out-of-memory error with other budgets, the run goes on.
-
-    The number of workers stays, because a checkpoint has one file for each.
-    """
-    return replace(spec, verl={key: spec.verl.get(key) for key in ("trainer.nnodes", "trainer.n_gpus_per_node")})
 
 
 def _keep_missed(task: Task, history: journal.History, done: int) -> None:
