@@ -87,13 +87,7 @@ def draw(study: Study) -> Artefact:
         + ("; hollow: the other methods, named in the CSV." if set(methods) > set(curves) else "."),
     )
     entries = style.by_rows(curves, columns=3)
-    style.finish(
-        figure,
-        style.handles(entries),
-        style.labels(study, entries),
-        columns=3,
-        footnote=(*notes, assumed_in_short(study, NAME)),
-    )
+    style.finish_methods(figure, study, entries, columns=3, footnote=(*notes, assumed_in_short(study, NAME)))
     text = (
         "**Coverage.** (a) Unbiased pass@k, the chance that one of k samples is right; (b) its difference to "
         f"{study.methods[reference].label}'s; "

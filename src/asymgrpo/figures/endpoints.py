@@ -85,13 +85,7 @@ def draw(study: Study) -> Artefact:
         "defined: the whole effect's interval covers 0, fewer than three seeds, or a run that the scale does not have.",
     )
     entries = style.by_rows(methods, columns=3)
-    style.finish(
-        figure,
-        style.handles(entries),
-        style.labels(study, entries),
-        columns=3,
-        footnote=(*notes, assumed_in_short(study, NAME)),
-    )
+    style.finish_methods(figure, study, entries, columns=3, footnote=(*notes, assumed_in_short(study, NAME)))
     text = (
         "**What the endpoint groups explain.** Differences to REINFORCE at the end of training (small markers: seeds), "
         "of each Pos-Only method beside REINFORCE without the advantage of all-solved groups (upper row; end), and of "

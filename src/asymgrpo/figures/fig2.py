@@ -72,13 +72,7 @@ def draw(study: Study) -> Artefact:
                 axes[-1].set_xlabel("Training step")
 
     entries = style.in_columns(list(dict.fromkeys(name for methods in rows.values() for name in methods)))
-    style.finish(
-        figure,
-        style.handles(entries),
-        style.labels(study, entries),
-        columns=3,
-        footnote=(*notes, assumed_in_short(study, NAME)),
-    )
+    style.finish_methods(figure, study, entries, columns=3, footnote=(*notes, assumed_in_short(study, NAME)))
     text = (
         "**Figure 2. Channel isolation.** Modulating only the positive channel (Pos-Only) or only the negative one "
         "(Neg-Only) of REINFORCE, beside a uniform entropy bonus. Columns: entropy of the policy (full vocabulary, "

@@ -51,13 +51,7 @@ def draw(study: Study) -> Artefact:
             axes.set_xlabel("Training step")
 
     entries = list(dict.fromkeys(name for methods in pairs.values() for name in methods))
-    style.finish(
-        figure,
-        style.handles(entries),
-        style.labels(study, entries),
-        columns=len(entries),
-        footnote=(*notes, assumed_in_short(study, NAME)),
-    )
+    style.finish_methods(figure, study, entries, columns=len(entries), footnote=(*notes, assumed_in_short(study, NAME)))
     text = (
         "**Figure 3. Flip test.** GRPO, and GRPO with the advantage of the correct rollouts (EntDecrease) or of the "
         "wrong ones (EntIncrease) reflected around p = 1/2; App. C's linear extension at the undefined endpoints."

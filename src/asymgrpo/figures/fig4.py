@@ -69,13 +69,7 @@ def draw(study: Study) -> Artefact:
         + ("; outlined: the paper's choice." if CHOSEN in set(cells["method"]) else "."),
     )
     entries = style.by_rows(methods, columns=3)
-    style.finish(
-        figure,
-        style.handles(entries),
-        style.labels(study, entries),
-        columns=3,
-        footnote=(*notes, assumed_in_short(study, NAME)),
-    )
+    style.finish_methods(figure, study, entries, columns=3, footnote=(*notes, assumed_in_short(study, NAME)))
     text = (
         "**Figure 4. AsymGRPO and its baselines.** (a) Entropy of the policy, (b) mean training reward, (c) test "
         "accuracy, (d) final accuracy over the grid of exponents, each cell the mean over seeds of the unweighted mean "

@@ -62,13 +62,7 @@ def draw(study: Study) -> Artefact:
         accuracy_note(study),
     )
     entries = style.by_rows(methods, columns=3)
-    style.finish(
-        figure,
-        style.handles(entries),
-        style.labels(study, entries),
-        columns=3,
-        footnote=(*notes, assumed_in_short(study, NAME)),
-    )
+    style.finish_methods(figure, study, entries, columns=3, footnote=(*notes, assumed_in_short(study, NAME)))
     text = (
         "**Schedules.** Exponents that change while training, which the paper leaves to future work, beside the fixed "
         "ones of GRPO and AsymGRPO. (a), (b) The exponents of every step. (c) Entropy of the policy, (d) mean training "

@@ -234,6 +234,13 @@ def labels(study: Study, methods: Sequence[str]) -> list[str]:
     return [study.methods[name].math if name else "" for name in methods]
 
 
+def finish_methods(
+    figure: Figure, study: Study, methods: Sequence[str], *, columns: int, footnote: Sequence[str]
+) -> None:
+    """:func:`finish` with a legend of methods, in this order."""
+    finish(figure, handles(methods), labels(study, methods), columns=columns, footnote=footnote)
+
+
 def finish(
     figure: Figure, handles: Sequence[Any], labels: Sequence[str], *, columns: int, footnote: Sequence[str]
 ) -> None:
