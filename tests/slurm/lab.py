@@ -23,7 +23,7 @@ SCALE, BACKBONE = "cluster", "qwen3-160k"
 METHODS = ("reinforce", "pos-only-0.5", "grpo")
 ARTEFACTS = "artefacts=[fig2,table2]"
 STEPS, CHECKPOINT_EVERY = 80, 10
-PATIENCE = 900
+PATIENCE = 300
 """Seconds to wait for what takes seconds where nothing else runs."""
 RUN_FILES = ("steps.parquet", "groups.parquet", "evaluations.parquet")
 """Of a run, those that are the same bytes however often it was interrupted."""

@@ -220,3 +220,42 @@ def ablation_shown(wildcards):
             "artefacts": [study.artefact("fig4").settings, study.artefact("table2").decodings],
         }
     )
+
+
+# The report
+
+
+def report_runs():
+    """The files of runs that the page reads."""
+    kinds = ("run.yaml", "steps.parquet", "evaluations.parquet", "timings.parquet")
+    return [f"{study.runs_dir(run)}/{kind}" for run in study.runs() for kind in kinds]
+
+
+def report_responses():
+    """The responses that it chooses from, with their verdicts; none if Table 2 is not asked for."""
+    if "table2" not in study.artefacts:
+        return []
+    return [
+        f"{study.evaluation_dir(run)}/{name}.{kind}.parquet"
+        for run in of_first_seed(study)
+        for name in study.benchmarks
+        for kind in ("samples", "scores")
+    ]
+
+
+def report_code():
+    """What makes the page: modules, template, style, scripts."""
+    endings = (".py", ".j2", ".css", ".js")
+    return [str(path) for path in sorted(Path("src/asymgrpo/report").rglob("*")) if path.suffix in endings]
+
+
+def report_shown():
+    """What the page takes from the configuration: names, and where settings come from is in the runs."""
+    return as_json(
+        {
+            "backbones": [(b.name, b.label, b.stands_for) for b in study.backbones.values()],
+            "methods": [(m.name, m.label) for m in study.methods.values()],
+            "benchmarks": [(b.name, b.label) for b in study.benchmarks.values()],
+            "artefacts": [(name, study.artefact(name).title) for name in study.artefacts],
+        }
+    )
