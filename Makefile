@@ -62,7 +62,7 @@ test-report: $(TEST) ## Run the tests of the report in Chromium, which has to be
 test-slurm: $(TEST) ## Run the tests of `snakemake --profile slurm` on a Slurm that comes up for them on this machine; as root.
 	@[ "$$(id -u)" = 0 ] || { echo "Only root can start Slurm's daemons: sudo make test-slurm" >&2; exit 1; }
 	@for name in slurmctld slurmd munged; do command -v $$name > /dev/null || { \
-		echo "There is no $$name: apt-get install slurm-wlm munge (and slurmdbd mariadb-server, for accounting)" >&2; exit 1; }; done
+		echo "There is no $$name: apt-get install slurm-wlm munge" >&2; exit 1; }; done
 	@echo "Testing on a Slurm of one node, with jobs that are killed, preempted and cancelled; this takes some minutes."
 	@$(IN_VENV) $(ONE_THREAD) .venv/bin/python -m pytest -m slurm --durations=10
 
