@@ -31,7 +31,8 @@ def study(tmp_path_factory):
 @pytest.fixture(scope="module")
 def page(study):
     paths = ablation.make(study, "asymgrpo")
-    assert [path.name for path in paths] == [f"asymgrpo.{end}" for end in ("pdf", "png", "csv", "md", "table.csv")]
+    endings = ("pdf", "svg", "png", "csv", "md", "table.csv")
+    assert [path.name for path in paths] == [f"asymgrpo.{end}" for end in endings]
     return (study.ablation_stem("asymgrpo").parent / "asymgrpo.md").read_text()
 
 

@@ -229,7 +229,7 @@ def test_the_plan_says_what_each_target_costs(command, request):
     code, output, _ = command("plan", "--root", root, "--scale", "paper", "--nodes", "2")
     assert code == 0
     assert "on 2 nodes" in output
-    assert re.search(r"\nall +47 ", output)
+    assert re.search(r"\nall +50 ", output)
     code, output, _ = command("plan", "--root", root, "--scale", "paper", "--json", "table1")
     assert code == 0
     (row,) = json.loads(output)["rows"]

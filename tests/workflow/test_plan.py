@@ -83,7 +83,7 @@ def test_the_scales_of_verl_plan_without_gpu_network_and_fetched_files(workflow,
     fetched = sorted(job.wildcards["backbone"] for job in jobs if job.rule == "fetch_model")
     assert fetched == sorted(name for name, backbone in study.backbones.items() if backbone.fetched)
     counted = [sum(job.rule == rule for job in jobs) for rule in ("train", "sample", "score", "benchmark")]
-    assert counted == {"paper": [47, 37, 40, 5], "smoke": [4, 4, 5, 3]}[scale]
+    assert counted == {"paper": [50, 40, 43, 5], "smoke": [4, 4, 5, 3]}[scale]
     made = {job.rule for job in jobs if job.rule.startswith(("draw_", "build_"))}
     assert made >= {"draw_fig1", "draw_fig2", "draw_fig3", "draw_fig4", "draw_prop1", "draw_prop2"}
     assert made >= {"draw_pressure", "draw_endpoints", "draw_coverage"}

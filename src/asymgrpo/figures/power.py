@@ -38,9 +38,8 @@ def draw(study: Study) -> Artefact:
     style.panel(right, "b", "The paper's Table 2 (points)")
     power, alpha = study.claims["power"], study.claims["alpha"]
     notes = (
-        f"(a): undecided statements, a dot each; {power:.0%} chance, if effect and spread are as measured with "
-        f"{len(study.seeds)} seed{'s' * (len(study.seeds) > 1)}"
-        + (", of one not known (?)." if len(study.seeds) == 1 else f"; ∞: more than {MOST_SEEDS:,}, or never.")
+        f"(a): a dot for each undecided statement; {power:.0%} chance with effect and spread as measured"
+        + ("; ?: unknown from one seed." if len(study.seeds) == 1 else f"; ∞: more than {MOST_SEEDS:,}, or never.")
         + f" (b): bars: smallest difference that two runs show with {power:.0%} chance at p < {alpha:g}, from samples "
         "of a problem that are independent (dark) to samples that always agree (light), at the accuracies of "
         f"{resolved['backbone'].iloc[0]}; without noise of training. Marks: AsymGRPO − GRPO as reported.",

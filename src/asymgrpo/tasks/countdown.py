@@ -12,7 +12,6 @@ a token is an index into :data:`VOCABULARY`, in which every number 0..99 is one 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -24,8 +23,6 @@ Tokens = NDArray[np.int64]
 
 PAD, EOS, ARROW, BLANK, PLUS, MINUS, TIMES, ZERO = range(8)
 VOCABULARY = ["<pad>", "<eos>", "->", "_", "+", "-", "*", *(str(n) for n in range(100))]
-LATEX = {"*": r"\times"}
-"""Operations that mathematics writes otherwise."""
 SLOTS = 4
 """Numbers that fit into a prompt."""
 PROMPT_TOKENS = SLOTS + 2
@@ -74,19 +71,6 @@ def to_text(tokens: Sequence[int]) -> str:
 def to_tokens(text: str) -> list[int]:
     """Tokens of a text; a word outside the vocabulary becomes -1, which no verifier accepts."""
     return [_INDEX.get(word, -1) for word in text.split()]
-
-
-def last_operation(response: str) -> str:
-    r"""The operation of a response's last step as LaTeX in a box, without the result that the response states.
-
-    `8 * 5 40 40 + 9 49` gives ``\boxed{40 + 9}``, whose value a verifier of mathematics computes. Text that does not
-    end with a step has no answer: empty.
-    """
-    step = re.search(r"(?:^| )(\d+) ([-+*]) (\d+) \d+$", response)
-    if step is None:
-        return ""
-    left, operation, right = step.groups()
-    return rf"\boxed{{{left} {LATEX.get(operation, operation)} {right}}}"
 
 
 def held_out(numbers: Tokens, targets: Tokens) -> NDArray[np.bool_]:

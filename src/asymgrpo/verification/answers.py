@@ -21,6 +21,8 @@ MOST_BOXES = 20
 """So many of the last boxes are looked at."""
 
 _BOX = re.compile(r"\\boxed\s*\{\s*")
+_STEP = re.compile(r"(?:^| )(\d+) ([-+*]) (\d+) \d+$")
+_TIMES = r"\times"
 _BRACES = re.compile(r"\\boxed\s*\{\s*|\\[{}\\]|[{}]")
 _PERCENT_AFTER = re.compile(r"\s*(?:\$\$?|\\\]|\\\))\s*(?:\\?%|[Pp]ercent|[Pp]ct)")
 
@@ -62,6 +64,19 @@ def find(response: str) -> Found:
     if _PERCENT_AFTER.match(response, last.end + 1):
         content += "\\%"
     return Found(boxed(content), content)
+
+
+def last_operation(response: str) -> str:
+    r"""The operation of a countdown response's last step as LaTeX in a box, without the result that the response states.
+
+    `8 * 5 40 40 + 9 49` gives ``\boxed{40 + 9}``, whose value a verifier of mathematics computes. Text that does not
+    end with a step has no answer: empty.
+    """
+    step = _STEP.search(response)
+    if step is None:
+        return ""
+    left, operation, right = step.groups()
+    return boxed(f"{left} {_TIMES if operation == '*' else operation} {right}")
 
 
 def boxed(content: str) -> str:

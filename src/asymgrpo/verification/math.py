@@ -9,7 +9,6 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from asymgrpo.tasks.countdown import last_operation
 from asymgrpo.verification import answers
 from asymgrpo.verification.pool import Outcome, Pool, PoolError, Task
 from asymgrpo.verification.reasons import DIED, DIFFERS, ERROR, MEMORY_LIMIT, NO_ANSWER, TIME_LIMIT
@@ -107,7 +106,7 @@ def verify_many(
     shown: dict[Task, str] = {}
     for index, item in enumerate(items):
         truth, tolerance = _checked(item)
-        readable = last_operation(item.response) if item.answer_type == "countdown-value" else item.response
+        readable = answers.last_operation(item.response) if item.answer_type == "countdown-value" else item.response
         found = answers.find(readable)
         if found.content is not None:
             extracted = _writable(found.content)
