@@ -67,7 +67,7 @@ def find(response: str) -> Found:
 
 
 def last_operation(response: str) -> str:
-    r"""The operation of a countdown response's last step as LaTeX in a box, without the result that the response states.
+    r"""The operation of a countdown response's last step as LaTeX in a box, without the result that is stated.
 
     `8 * 5 40 40 + 9 49` gives ``\boxed{40 + 9}``, whose value a verifier of mathematics computes. Text that does not
     end with a step has no answer: empty.
