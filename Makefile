@@ -50,7 +50,7 @@ figures: $(LOCAL) ## Make every figure and table; about 25 minutes on two cores;
 		print(f"All of it on one page: {study.report_file().as_posix()}")' "$(SCALE)"
 
 test: $(TEST) ## Run all tests, a whole small workflow among them; only those with verl, vLLM, Slurm or a browser are left out.
-	@echo "Testing, the whole workflow at a tiny scale included; this takes a few minutes."
+	@echo "Testing, the whole workflow at a tiny scale included; this takes about ten minutes."
 	@$(IN_VENV) $(ONE_THREAD) .venv/bin/python -m pytest -m "not verl and not slurm and not browser" $(PYTEST_ARGS)
 
 test-report: $(TEST) ## Run the tests of the report in Chromium, which has to be installed (Debian: apt-get install chromium).
@@ -63,7 +63,7 @@ test-slurm: $(TEST) ## Run the tests of `snakemake --profile slurm` on a Slurm t
 	@[ "$$(id -u)" = 0 ] || { echo "Only root can start Slurm's daemons: sudo make test-slurm" >&2; exit 1; }
 	@for name in slurmctld slurmd munged; do command -v $$name > /dev/null || { \
 		echo "There is no $$name: apt-get install slurm-wlm munge" >&2; exit 1; }; done
-	@echo "Testing on a Slurm of one node, with jobs that are killed, preempted and cancelled; this takes some minutes."
+	@echo "Testing on a Slurm of one node, with jobs that are killed, preempted and cancelled; this takes 10 to 15 minutes."
 	@$(IN_VENV) $(ONE_THREAD) .venv/bin/python -m pytest -m slurm --durations=10
 
 test-verl: $(VERL) ## Run the tests with verl and vLLM on a CPU, the smoke scale among them, in .venv-verl.

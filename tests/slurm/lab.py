@@ -94,7 +94,9 @@ class Cluster:
         try:
             yield
         finally:
-            self.update(node, "State=RESUME")
+            # one that is down comes back by itself when its daemon tells of it (ReturnToService)
+            if self.tell("sinfo", "--noheader", "--Node", "--format", "%T").startswith(("down", "drain")):
+                self.update(node, "State=RESUME")
 
     @contextmanager
     def partition(self, name: str, state: str) -> Iterator[None]:
