@@ -105,8 +105,8 @@ def test_its_figures_are_the_same(disturbed, alone):
 # -- what happens to nodes and to snakemake ---------------------------------------------------------------------------
 
 
-def test_preemption_a_lost_node_and_ctrl_c_in_turn(cluster, alone, disturbed, tmp_path):
-    """Two runs with GPUs are preempted, then lose their node, then comes Ctrl-C; in the end the figure is the same."""
+def test_preemption_and_ctrl_c_in_turn(cluster, alone, disturbed, tmp_path):
+    """Two runs with GPUs are preempted, then comes Ctrl-C; in the end the figure is the same."""
     methods, gpus = ("reinforce", "pos-only-0.5"), ["--set-resources", "train:gpu=2", "train:slurm_partition=gpu"]
     clone = disturbed[0].copy(tmp_path / "clone", without=[f"runs/{BACKBONE}/{method}" for method in methods])
     with clone.call("fig2", *gpus) as call:
@@ -124,13 +124,6 @@ def test_preemption_a_lost_node_and_ctrl_c_in_turn(cluster, alone, disturbed, tm
         assert [cluster.job(clone, TRAIN.format(method)) for method in methods] == jobs  # the same jobs, requeued
         for method, step in zip(methods, preempted, strict=True):
             assert f"continuing after step {step}\n" in clone.log(method).read_text()
-        with cluster.node("DOWN"):
-            wait_until(lambda: not any(t.find(clone, t.method) for t in trainings), what="the trainings to be gone")
-        reached = [training.step() for training in trainings]
-        for job in jobs:
-            cluster.start_now(job)
-
-        trainings = clone.stopped(*methods, after=max(reached) + 5)
         call.interrupt()
         for job in jobs:
             cluster.leaves(job)
