@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
@@ -80,6 +82,22 @@ def curves(frame: pd.DataFrame, value: str, factor: float) -> pd.DataFrame:
         curve.insert(0, "backbone", backbone)
         curve.insert(1, "method", method)
         parts.append(curve)
+    return pd.concat(parts, ignore_index=True)
+
+
+def by_quantity(steps: pd.DataFrame, accuracy: pd.DataFrame, quantities: Iterable[str], factor: float) -> pd.DataFrame:
+    """:func:`curves` of several quantities, one after the other, named in the column ``quantity``.
+
+    Args:
+        steps: as for :func:`curves`, with a column for every quantity but ``accuracy``.
+        accuracy: the same with ``accuracy``, from :func:`mean_accuracy`.
+        quantities: in the order wanted.
+        factor: EMA factor; 0 for none.
+    """
+    parts = [
+        curves(accuracy if quantity == "accuracy" else steps, quantity, factor).assign(quantity=quantity)
+        for quantity in quantities
+    ]
     return pd.concat(parts, ignore_index=True)
 
 

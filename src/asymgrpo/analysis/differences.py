@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from asymgrpo.analysis import paired
 from asymgrpo.analysis.claims.statistics import crossed
 from asymgrpo.analysis.intervals import LEVEL, bootstrap_crossed, percentile_interval
 
@@ -25,15 +26,14 @@ def by_problem(counts: pd.DataFrame, seeds: Sequence[int]) -> Values:
     Raises:
         ValueError: a benchmark lacks a seed, or seeds differ in its problems.
     """
-    accuracy = counts.assign(accuracy=100.0 * counts["correct"] / counts["samples"])
     found = {}
-    for benchmark, part in accuracy.groupby("benchmark", sort=False):
-        table = part.pivot(index="seed", columns="problem_id", values="accuracy").reindex(seeds)
+    for benchmark, known in paired.by_problem(counts).items():
+        table = known.reindex(seeds)
         if table.isna().to_numpy().any():
             raise ValueError(
                 f"{benchmark}: expected the same problems in each of the seeds {', '.join(map(str, seeds))}"
             )
-        found[str(benchmark)] = table.to_numpy(dtype=np.float64)
+        found[benchmark] = table.to_numpy(dtype=np.float64)
     return found
 
 

@@ -16,6 +16,8 @@ from scipy import stats
 
 LEVEL = 0.95
 RESAMPLES = 2000
+FEWEST_SEEDS = 3
+"""With fewer seeds nothing is decided that seeds decide."""
 AVERAGE = "average"
 """Stands for a benchmark's name where the unweighted mean over benchmarks is meant."""
 

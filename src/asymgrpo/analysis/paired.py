@@ -89,7 +89,7 @@ def accuracy_differences(counts: pd.DataFrame, reference: pd.DataFrame) -> pd.Da
     Raises:
         ValueError: they differ in seeds, benchmarks or problems.
     """
-    ours, theirs = _by_problem(counts), _by_problem(reference)
+    ours, theirs = by_problem(counts), by_problem(reference)
     if list(ours) != list(theirs):
         raise ValueError(f"expected the same benchmarks, found {sorted(ours)} and {sorted(theirs)}")
     differences = {}
@@ -101,8 +101,8 @@ def accuracy_differences(counts: pd.DataFrame, reference: pd.DataFrame) -> pd.Da
     return benchmark_intervals(differences)
 
 
-def _by_problem(counts: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Benchmark -> accuracy in percent, (seeds, problems)."""
+def by_problem(counts: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Benchmark -> accuracy in percent, (seeds, problems), of :func:`asymgrpo.analysis.runs.final_counts`."""
     accuracy = counts.assign(accuracy=100.0 * counts["correct"] / counts["samples"])
     return {
         str(benchmark): part.pivot(index="seed", columns="problem_id", values="accuracy")

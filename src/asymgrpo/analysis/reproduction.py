@@ -15,10 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from asymgrpo.analysis.intervals import LEVEL
-
-FEWEST_SEEDS = 3
-"""With fewer seeds nothing is decided that seeds decide, as in the verdicts on claims."""
+from asymgrpo.analysis.intervals import FEWEST_SEEDS, LEVEL
 
 INSIDE = "inside"
 OUTSIDE = "outside"

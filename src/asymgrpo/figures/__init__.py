@@ -192,6 +192,11 @@ def chosen_methods(study: Study) -> str:
     return f"Of the methods, this scale runs only {', '.join(labels)}."
 
 
+def closing_notes(study: Study, name: str) -> list[str]:
+    """What the notes of a figure or table end with: methods that the scale leaves out, and assumed settings; if any."""
+    return [note for note in (chosen_methods(study), assumptions(study, name)) if note]
+
+
 def caption(study: Study, name: str, text: str, *notes: str) -> str:
     """A figure's caption in markdown: what it shows, how it was made, what was assumed."""
     made = " ".join(

@@ -52,8 +52,4 @@ def panel_curves(study: Study, needed: list[Run], factor: float) -> pd.DataFrame
     steps = runs.steps(study, needed)
     steps["mixed"] *= 100.0
     accuracy = curves.mean_accuracy(runs.evaluations(study, needed), CURVE_DECODING)
-    parts = [
-        curves.curves(accuracy if quantity == "accuracy" else steps, quantity, factor).assign(quantity=quantity)
-        for quantity, _ in PANELS
-    ]
-    return style.tidy(pd.concat(parts, ignore_index=True))
+    return style.tidy(curves.by_quantity(steps, accuracy, dict(PANELS), factor))

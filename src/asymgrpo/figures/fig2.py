@@ -90,11 +90,8 @@ def step_curves(study: Study, needed: list[Run], factor: float) -> pd.DataFrame:
     steps = runs.steps(study, needed)
     steps[["none_solved", "all_solved"]] *= 100.0
     accuracy = curves.mean_accuracy(runs.evaluations(study, needed), CURVE_DECODING)
-    parts = [
-        curves.curves(accuracy if quantity == "accuracy" else steps, quantity, factor).assign(quantity=quantity)
-        for quantity in ("entropy", "accuracy", "all_solved", "none_solved", "logprob_gain_correct")
-    ]
-    return style.tidy(pd.concat(parts, ignore_index=True))
+    quantities = ("entropy", "accuracy", "all_solved", "none_solved", "logprob_gain_correct")
+    return style.tidy(curves.by_quantity(steps, accuracy, quantities, factor))
 
 
 def _draw(axes: Axes, part: pd.DataFrame, quantity: str, methods: list[str]) -> None:

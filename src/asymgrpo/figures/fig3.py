@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pandas as pd
-
 from asymgrpo.analysis import curves, runs
 from asymgrpo.figures import (
     CURVE_DECODING,
@@ -33,10 +31,7 @@ def draw(study: Study) -> Artefact:
     factor = study.artefact(NAME).settings["ema_factor"]
     needed = [run for run in study.runs(NAME) if run.backbone in pairs]
     accuracy = curves.mean_accuracy(runs.evaluations(study, needed), CURVE_DECODING)
-    frames = {"entropy": runs.steps(study, needed), "accuracy": accuracy}
-    data = style.tidy(
-        pd.concat([curves.curves(frames[q], q, factor).assign(quantity=q) for q, _ in COLUMNS], ignore_index=True)
-    )
+    data = style.tidy(curves.by_quantity(runs.steps(study, needed), accuracy, dict(COLUMNS), factor))
 
     notes = (seeds_and_band(study), smoothing(factor), accuracy_note(study))
 

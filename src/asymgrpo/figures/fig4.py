@@ -44,11 +44,7 @@ def draw(study: Study) -> Artefact:
     needed = [run for run in study.runs(NAME) if run.method in methods and run.backbone == backbone]
     steps = runs.steps(study, needed)
     evaluated = curves.mean_accuracy(runs.evaluations(study, needed), CURVE_DECODING)
-    parts = [
-        curves.curves(evaluated if quantity == "accuracy" else steps, quantity, factor).assign(quantity=quantity)
-        for quantity, _ in COLUMNS
-    ]
-    drawn = style.tidy(pd.concat(parts, ignore_index=True))
+    drawn = style.tidy(curves.by_quantity(steps, evaluated, dict(COLUMNS), factor))
     cells = grid_accuracy(study, decoding)
 
     figure = style.canvas(height=1.55)

@@ -38,10 +38,9 @@ def draw(study: Study) -> Artefact:
     steps = runs.steps(study, needed)
     accuracy = curves.mean_accuracy(runs.evaluations(study, needed), CURVE_DECODING)
     used = exponents(study, needed, steps)
-    parts = [curves.curves(used, quantity, 0.0).assign(quantity=quantity) for quantity, _ in EXPONENTS]
-    parts += [
-        curves.curves(accuracy if quantity == "accuracy" else steps, quantity, factor).assign(quantity=quantity)
-        for quantity, _ in COLUMNS
+    parts = [
+        curves.by_quantity(used, accuracy, dict(EXPONENTS), 0.0),
+        curves.by_quantity(steps, accuracy, dict(COLUMNS), factor),
     ]
     data = style.tidy(pd.concat(parts, ignore_index=True))
 

@@ -14,7 +14,6 @@ from asymgrpo.analysis.claims.power import resolution
 from asymgrpo.analysis.claims.quantities import QUANTITIES
 from asymgrpo.analysis.claims.verdicts import (
     FAMILY,
-    FEWEST_SEEDS,
     INCONCLUSIVE,
     NOT_TESTED,
     Judged,
@@ -24,6 +23,7 @@ from asymgrpo.analysis.claims.verdicts import (
     p_text,
     rules,
 )
+from asymgrpo.analysis.intervals import FEWEST_SEEDS
 from asymgrpo.tables import Result
 from asymgrpo.tables.render import Cell, Estimate, Table
 from asymgrpo.tables.table2 import REPORTED, read_reported

@@ -14,7 +14,7 @@ import pandas as pd
 from asymgrpo.analysis import runs
 from asymgrpo.analysis.intervals import AVERAGE, RESAMPLES
 from asymgrpo.analysis.responses import AVG, PASS, TOKENS, TRUNCATED, UNEXTRACTED, metrics, powers_of_two
-from asymgrpo.figures import chosen_methods
+from asymgrpo.figures import closing_notes
 from asymgrpo.tables import Result
 from asymgrpo.tables.render import Cell, Estimate, Table
 from asymgrpo.tasks.overlap import Overlap, read_overlap
@@ -182,12 +182,7 @@ def _notes(study: Study, overlap: list[Overlap]) -> list[str]:
     labels = {name: benchmark.label for name, benchmark in study.benchmarks.items()}
     shared = [f"{labels[row.benchmark]} {row.trained_on} of {row.problems}" for row in overlap if row.trained_on]
     notes.append(f"Problems that are in the training set too, by their normalised text: {', '.join(shared) or 'none'}.")
-    if limited := chosen_methods(study):
-        notes.append(limited)
-    assumed = [statement.removesuffix(" (assumed)") for statement in study.assumed(NAME)]
-    if assumed:
-        notes.append(f"Assumed, because the paper does not state it: {'; '.join(assumed)}.")
-    return notes
+    return notes + closing_notes(study, NAME)
 
 
 def _chosen_on(study: Study) -> str:

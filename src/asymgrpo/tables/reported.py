@@ -20,7 +20,7 @@ from asymgrpo.analysis import reproduction, runs
 from asymgrpo.analysis.differences import Values, by_problem, estimate, interval_name, minus
 from asymgrpo.analysis.intervals import AVERAGE
 from asymgrpo.analysis.reproduction import NOT_REPRODUCED, REFERENCE
-from asymgrpo.figures import chosen_methods
+from asymgrpo.figures import closing_notes
 from asymgrpo.tables import Result
 from asymgrpo.tables.render import Cell, Estimate, Table
 from asymgrpo.tables.table2 import REPORTED, read_reported
@@ -266,9 +266,4 @@ def _notes(study: Study) -> list[str]:
     notes.append(
         "A row of v1 is compared with v2's GRPO. The CSV has every reported cell, also where the scale has none."
     )
-    if limited := chosen_methods(study):
-        notes.append(limited)
-    assumed = [statement.removesuffix(" (assumed)") for statement in study.assumed(NAME)]
-    if assumed:
-        notes.append(f"Assumed, because the paper does not state it: {'; '.join(assumed)}.")
-    return notes
+    return notes + closing_notes(study, NAME)

@@ -16,7 +16,7 @@ from asymgrpo.analysis.differences import Values, by_problem, estimate, interval
 from asymgrpo.analysis.intervals import AVERAGE
 from asymgrpo.analysis.selection import EXCESS, OTHERS, best_steps, gains
 from asymgrpo.config import Run
-from asymgrpo.figures import CURVE_DECODING, chosen_methods
+from asymgrpo.figures import CURVE_DECODING, closing_notes
 from asymgrpo.tables import Result
 from asymgrpo.tables.render import Cell, Estimate, Table
 
@@ -160,9 +160,4 @@ def _notes(study: Study, chosen_on: str) -> list[str]:
         "alone gains there and not elsewhere. Change of the lead: how much choosing changes the average of the method "
         "minus that of GRPO.",
     ]
-    if limited := chosen_methods(study):
-        notes.append(limited)
-    assumed = [statement.removesuffix(" (assumed)") for statement in study.assumed(NAME)]
-    if assumed:
-        notes.append(f"Assumed, because the paper does not state it: {'; '.join(assumed)}.")
-    return notes
+    return notes + closing_notes(study, NAME)

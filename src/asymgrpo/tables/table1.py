@@ -9,6 +9,7 @@ import pandas as pd
 
 from asymgrpo.analysis import runs
 from asymgrpo.analysis.intervals import RESAMPLES, bootstrap_nested, percentile_interval
+from asymgrpo.figures import assumptions
 from asymgrpo.tables import Result
 from asymgrpo.tables.render import Estimate, Table
 
@@ -53,13 +54,8 @@ def build(study: Study) -> Result:
         + (")." if len(study.seeds) > 1 else "; one seed, so over steps only)."),
         "The paper's values are not in our copy; it says that alpha is positive for every model.",
     ]
-    assumed = study.assumed(NAME)
-    if assumed:
-        notes.append(
-            "Assumed, because the paper does not state it: "
-            + "; ".join(a.removesuffix(" (assumed)") for a in assumed)
-            + "."
-        )
+    if assumed := assumptions(study, NAME):
+        notes.append(assumed)
     header = ["Backbone", "Stands for", "Runs of", "α", "Sign", "α per seed", "Mixed groups", "Steps with α > 0"]
     table = Table("Table 1. Reward-confidence alignment α early in training", header, rows, notes, "tab:alpha")
     return Result(data, [table])

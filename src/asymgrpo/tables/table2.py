@@ -14,7 +14,7 @@ import pandas as pd
 
 from asymgrpo.analysis import runs
 from asymgrpo.analysis.intervals import AVERAGE, RESAMPLES, accuracy_intervals
-from asymgrpo.figures import chosen_methods
+from asymgrpo.figures import assumptions, chosen_methods
 from asymgrpo.tables import Result
 from asymgrpo.tables.render import DAGGER, Cell, Estimate, Table
 
@@ -197,9 +197,8 @@ def _notes(study: Study, backbone: str, names: list[str], has_best: bool) -> lis
         notes.append(f"{DAGGER} has an assumed setting of its own.")
     if any(OWN in _label(study, name) for name in names):
         notes.append(f"{OWN} our own, not in the paper.")
-    assumed = [statement.removesuffix(" (assumed)") for statement in study.assumed(NAME)]
-    if assumed:
-        notes.append(f"Assumed, because the paper does not state it: {'; '.join(assumed)}.")
+    if assumed := assumptions(study, NAME):
+        notes.append(assumed)
     return notes
 
 

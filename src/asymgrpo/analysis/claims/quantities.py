@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from asymgrpo.analysis import curves, runs
+from asymgrpo.analysis import curves, paired, runs
 from asymgrpo.analysis.claims.statistics import Floats
 from asymgrpo.config.study import Run
 from asymgrpo.figures import CURVE_DECODING
@@ -126,13 +126,9 @@ class Reader:
         key = ("scores", backbone, method)
         if key not in self._read:
             counts = runs.final_counts(self._study, backbone, method, self._decoding, CHECKPOINT)
-            counts["accuracy"] = 100.0 * counts["correct"] / counts["samples"]
-            self._read[key] = [
-                (name, part.pivot(index="seed", columns="problem_id", values="accuracy"))
-                for name, part in counts.groupby("benchmark", sort=False)
-            ]
+            self._read[key] = paired.by_problem(counts)
         tables = []
-        for name, table in self._read[key]:
+        for name, table in self._read[key].items():
             reference = self._read.setdefault(("problems", backbone, name), table.columns)
             if table.isna().to_numpy().any() or not table.columns.equals(reference):
                 raise ValueError(f"{name}: expected the same problems in every seed and method of {backbone}")

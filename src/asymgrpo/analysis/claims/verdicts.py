@@ -15,6 +15,7 @@ from asymgrpo.analysis.claims.definitions import Claim, Statement, claims
 from asymgrpo.analysis.claims.power import MOST_SEEDS, seeds_needed
 from asymgrpo.analysis.claims.quantities import QUANTITIES, Differences, Reader, paper_difference
 from asymgrpo.analysis.claims.statistics import DIRECTIONS, Estimate, Floats, crossed, evidence, holm, paired
+from asymgrpo.analysis.intervals import FEWEST_SEEDS
 
 if TYPE_CHECKING:
     from asymgrpo.config import Study
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 REPRODUCED, CONTRADICTED, INCONCLUSIVE = "reproduced", "contradicted", "inconclusive"
 NOT_TESTED = "not tested at this scale"
 VERDICTS = (REPRODUCED, CONTRADICTED, INCONCLUSIVE, NOT_TESTED)
-FEWEST_SEEDS = 3
-"""With fewer, nothing is decided."""
 
 FAMILY = "Holm's correction runs over the statements of one claim that are tested at this scale."
 RULES = {
