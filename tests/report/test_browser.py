@@ -75,7 +75,9 @@ def test_nothing_can_be_fetched_and_no_added_script_runs(chromium, page_file):
         def do_GET(self):
             asked.append(self.path)
             self.send_response(200)
+            self.send_header("Content-Type", "text/html")
             self.end_headers()
+            self.wfile.write(b'<link rel="icon" href="data:,">')  # or the browser asks for one, some time later
 
         def log_message(self, *_):
             pass

@@ -19,7 +19,7 @@ from matplotlib.text import Text
 
 from asymgrpo import records
 from asymgrpo.config import BASE, Run, Study, load
-from asymgrpo.figures import FIGURES, make, style
+from asymgrpo.figures import FIGURES, files_of, make, style
 from asymgrpo.tables import make as make_table
 from asymgrpo.tables.table2 import REPORTED
 
@@ -413,7 +413,7 @@ def test_figures_without_runs_need_none(tmp_path):
 
 def test_files_are_the_same_bytes_in_another_process(written):
     """Another hash seed, another process: dates, font subsets and sets must leave no trace."""
-    names = ("fig1", "fig4")
+    names = ("fig1", "fig4", "prop1")
     first = {path: path.read_bytes() for name in names for path in make(name, written)}
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path; import test_figures as t;"
@@ -426,6 +426,16 @@ def test_files_are_the_same_bytes_in_another_process(written):
     pdf = first[written.figure_stem("fig1").with_suffix(".pdf")]
     assert b"CreationDate" not in pdf
     assert b"/FontFile2" in pdf  # TrueType: text stays text
+
+
+def test_places_do_not_depend_on_the_last_bits_of_the_layout(written):
+    """The solver of the layout sums in another order in every process."""
+    with style.context():
+        artefact = importlib.import_module(FIGURES["prop1"]).draw(written)
+        files_of(artefact)
+    places = np.stack([axes.get_position(original=True).get_points() for axes in artefact.figure.axes])
+    assert len(np.unique(places)) > 8
+    assert (places == places.round(6)).all()
 
 
 def test_drawing_leaves_matplotlibs_settings_alone(written):
