@@ -271,6 +271,25 @@ def _shown(file: Path) -> str:
     return str(resolved.relative_to(Path.cwd())) if resolved.is_relative_to(Path.cwd()) else str(file)
 
 
+def understand_sacct() -> None:
+    """Mend how the executor plugin (2.4 to 2.8) reads sacct; call it before anything is submitted.
+
+    - A cancelled job is ``CANCELLED by 0`` there, with who did it. The plugin knows ``CANCELLED`` alone, takes anything
+      else for a job that runs, and would wait for ever: it is given the first word.
+    - Asked for raw ids, sacct numbers the tasks of an array anew. The plugin knows them as ``<array>_<task>``, finds
+      none, and would take the state of one task for that of all: the ids that squeue has, too, are asked for instead.
+    """
+    import snakemake_executor_plugin_slurm as plugin
+
+    query = plugin.query_job_status
+
+    async def mended(command: str, logger: Any) -> tuple[dict[str, str] | None, float | None]:
+        states, seconds = await query(command.replace("JobIdRaw", "JobID"), logger)
+        return states and {job: state.partition(" ")[0] for job, state in states.items()}, seconds
+
+    plugin.query_job_status = mended
+
+
 def report(failed: Iterable[Any], waiting: int, settings: Any = None) -> str:
     """The last words of a call of Snakemake that did not make everything: which jobs failed, and where their logs are.
 

@@ -315,3 +315,24 @@ class Call:
         """What it said; fails if it did not fail."""
         assert self.ends(seconds) not in (0, None), self.said[-10000:]
         return self.said
+
+
+# -- what is tried with several settings -----------------------------------------------------------------------------
+
+
+def as_one_array(cluster: Cluster, alone: Clone, clone: Clone, *arguments: str) -> None:
+    """All trainings that are ready are tasks of one job of Slurm; one that is cancelled goes on as a job of its own."""
+    methods = ("reinforce", "grpo")
+    with clone.call(*arguments, "--slurm-array-jobs", "train", *map(clone.record, methods)) as call:
+        trainings = clone.stopped(*methods, after=15)
+        tasks = [training.environment() for training in trainings]
+        assert len({task["SLURM_ARRAY_JOB_ID"] for task in tasks}) == 1
+        assert {task["SLURM_ARRAY_TASK_ID"] for task in tasks} == {"1", "2"}
+        job = "{SLURM_ARRAY_JOB_ID}_{SLURM_ARRAY_TASK_ID}".format_map(tasks[0])
+        cluster.tell("scancel", job)
+        cluster.leaves(job)
+        saved = trainings[0].saved_after()
+        trainings[1].send(signal.SIGCONT)
+        call.succeeds()
+    clone.equals(alone, *methods)
+    assert [clone.resumed_after(method) for method in methods] == [saved, None]

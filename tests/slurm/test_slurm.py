@@ -11,7 +11,7 @@ import signal
 
 import pytest
 
-from .lab import BACKBONE, CHECKPOINT_EVERY, METHODS, STEPS, make, wait_until
+from .lab import BACKBONE, CHECKPOINT_EVERY, METHODS, STEPS, as_one_array, make, wait_until
 
 TRAIN = "rule_train_wildcards_qwen3-160k_{}_1"
 """What Slurm shows of the job that trains a method (its comment)."""
@@ -164,21 +164,7 @@ def test_a_drained_node_is_waited_for_and_a_failing_run_stops_no_other(cluster, 
 
 
 def test_seeds_and_methods_as_one_array(cluster, alone, clone):
-    """All trainings that are ready are tasks of one job of Slurm; one that is cancelled goes on as a job of its own."""
-    methods = ("reinforce", "grpo")
-    with clone.call("--slurm-array-jobs", "train", *map(clone.record, methods)) as call:
-        trainings = clone.stopped(*methods, after=15)
-        tasks = [training.environment() for training in trainings]
-        assert len({task["SLURM_ARRAY_JOB_ID"] for task in tasks}) == 1
-        assert {task["SLURM_ARRAY_TASK_ID"] for task in tasks} == {"1", "2"}
-        job = "{SLURM_ARRAY_JOB_ID}_{SLURM_ARRAY_TASK_ID}".format_map(tasks[0])
-        cluster.tell("scancel", job)
-        cluster.leaves(job)
-        saved = trainings[0].saved_after()
-        trainings[1].send(signal.SIGCONT)
-        call.succeeds()
-    clone.equals(alone, *methods)
-    assert [clone.resumed_after(method) for method in methods] == [saved, None]
+    as_one_array(cluster, alone, clone)
 
 
 # -- what Slurm is asked for ------------------------------------------------------------------------------------------
