@@ -202,7 +202,7 @@ for name in [*FIGURES, *TABLES]:
     runs, evaluated = (study.runs(name), plan.evaluated(study, name)) if shown else ([], [])
     endings = ("pdf", "png", "csv", "md") if name in FIGURES else ("csv", "md", "tex")
     drawn[name] = {
-        "input": [f"runs/{place(run)}/{kind}.parquet" for run in runs for kind in ("steps", "groups", "evaluations")]
+        "input": [f"runs/{place(run)}/run.yaml" for run in runs]
         + [f"evaluation/{place(run)}/{b}.scores.parquet" for run in evaluated for b in study.benchmarks],
         "output": [f"drawn/{name}.{ending}" for ending in endings],
     }

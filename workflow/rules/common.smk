@@ -145,13 +145,11 @@ def claims_code(name):
 
 
 def run_files(name):
-    """The files of runs that a figure or table reads."""
-    if name != artefact_of(name):
-        return []
-    files = []
-    for run in study.runs(name):
-        files += [f"{study.runs_dir(run)}/{kind}.parquet" for kind in ("steps", "groups", "evaluations")]
-    return files
+    """Of the runs that a figure or table reads, the records, each of which stands for all files of its run.
+
+    They are made together, the record last; and large studies are planned sooner.
+    """
+    return [f"{study.runs_dir(run)}/run.yaml" for run in study.runs(name)] if name == artefact_of(name) else []
 
 
 def score_files(name):
@@ -198,10 +196,9 @@ def training_jobs(dag):
 
 
 def ablation_files(wildcards):
-    """The curves of the runs that the page shows, and their final scores."""
+    """The records of the runs that the page shows, and their final scores."""
     needed = study.ablation(wildcards.method)
-    curves = [f"{study.runs_dir(run)}/{kind}.parquet" for run in needed for kind in ("steps", "evaluations")]
-    return curves + [
+    return [f"{study.runs_dir(run)}/run.yaml" for run in needed] + [
         f"{study.evaluation_dir(run)}/{name}.scores.parquet" for run in needed for name in study.benchmarks
     ]
 
@@ -223,12 +220,6 @@ def ablation_shown(wildcards):
 
 
 # The report
-
-
-def report_runs():
-    """The files of runs that the page reads."""
-    kinds = ("run.yaml", "steps.parquet", "evaluations.parquet", "timings.parquet")
-    return [f"{study.runs_dir(run)}/{kind}" for run in study.runs() for kind in kinds]
 
 
 def report_responses():

@@ -3,7 +3,7 @@
 rule report:
     input:
         made=[target for name in study.artefacts for target in targets(name)],
-        runs=report_runs(),
+        runs=[f"{study.runs_dir(run)}/run.yaml" for run in study.runs()],
         responses=report_responses(),
         problems=BENCHMARKS if study.runs() else [],
         code=report_code(),
