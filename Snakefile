@@ -9,8 +9,9 @@ from asymgrpo import progress, slurm
 from asymgrpo.config import ConfigError, Run, load
 
 min_version("9.0")
-# A DAG has no garbage: of a plan of thousands of jobs, looking for some takes a tenth of the time.
-gc.set_threshold(100_000, 20, 100)
+# A DAG has no garbage: of planning thousands of jobs, looking for some takes a tenth of the time.
+gc.freeze()
+gc.set_threshold(1_000_000, 50, 1000)
 
 
 configfile: "config/config.yaml"

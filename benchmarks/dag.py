@@ -203,7 +203,7 @@ for name in [*FIGURES, *TABLES]:
     endings = ("pdf", "png", "csv", "md") if name in FIGURES else ("csv", "md", "tex")
     drawn[name] = {
         "input": [f"runs/{place(run)}/run.yaml" for run in runs]
-        + [f"evaluation/{place(run)}/{b}.scores.parquet" for run in evaluated for b in study.benchmarks],
+        + [f"evaluation/{place(run)}/{list(study.benchmarks)[-1]}.scores.parquet" for run in evaluated],
         "output": [f"drawn/{name}.{ending}" for ending in endings],
     }
 start = {str(seed): study.start_seed(study.primary, seed) for seed in study.seeds}

@@ -49,26 +49,37 @@ def site(name):
     return said[name].raw if name in said else None
 
 
-def on_gpus(count, nodes=1):
-    """Resources of jobs with so many GPUs (a number, or a function of wildcards), on so many nodes together.
+# Beside any --default-resources Snakemake guesses memory and disk from the size of each job's inputs, which takes longer
+# than all the rest of a plan. What somebody has written stays: that is not lost in `raw`.
+for _guess in ("mem_mb", "disk_mb"):
+    _defaults = workflow.resource_settings.default_resources
+    if _defaults and _guess in _defaults and _defaults[_guess].raw is None:
+        _defaults[_guess] = None
+
+
+def asked_for(gpus, nodes):
+    """Resources of a job with so many GPUs, on so many nodes together.
 
     On a cluster those that have some go to the profile's `gpu_partition` and ask for its `gpu_type`; the same rule on a
     scale that runs on CPUs is a job like any other.
     """
-    if not any(map(site, ("slurm_partition", "gpu_partition", "gpu_type"))):
-        return {"gpu": count}  # without functions, which cost time for each of thousands of jobs
-    counted = count if callable(count) else lambda wildcards: count
-    partition = lambda wildcards: (counted(wildcards) and site("gpu_partition")) or site("slurm_partition")
-    if nodes == 1:
-        model = lambda wildcards: site("gpu_type") if counted(wildcards) else None
-        return {"gpu": count, "slurm_partition": partition, "gpu_model": model}
+    partition = (gpus and site("gpu_partition")) or site("slurm_partition")
+    there = {"slurm_partition": partition} if partition else {}
+    if not gpus or nodes == 1:
+        return {"gpu": gpus, **there, **({"gpu_model": site("gpu_type")} if gpus and site("gpu_type") else {})}
     # so many on each node: of a number for all nodes a job's first step, which is on one, could not have its part
-    kind = ":".join(filter(None, ["gpu", site("gpu_type")]))
-    return {
-        "nodes": lambda wildcards: nodes if counted(wildcards) else None,
-        "gres": lambda wildcards: f"{kind}:{counted(wildcards) // nodes}" if counted(wildcards) else None,
-        "slurm_partition": partition,
-    }
+    return {"nodes": nodes, "gres": ":".join(filter(None, ["gpu", site("gpu_type"), str(gpus // nodes)])), **there}
+
+
+def on_gpus(count, nodes=1):
+    """The same for all jobs of a rule; `count`: a number, or a function of wildcards, which takes longer."""
+    if not callable(count):
+        return asked_for(count, nodes)
+    return {name: resource_of(name, count, nodes) for name in {**asked_for(0, nodes), **asked_for(nodes, nodes)}}
+
+
+def resource_of(name, count, nodes):
+    return lambda wildcards: asked_for(count(wildcards), nodes).get(name)
 
 
 @cache
@@ -153,11 +164,12 @@ def run_files(name):
 
 
 def score_files(name):
-    """The scores that a figure or table reads: those of its runs, and of the untrained policies."""
-    if name != artefact_of(name):
-        return []
-    places = [study.evaluation_dir(run) for run in plan.evaluated(study, name)]
-    return [f"{place}/{benchmark}.scores.parquet" for place in places for benchmark in study.benchmarks]
+    """Of the policies whose scores a figure or table reads (its runs', and the untrained ones), the last benchmark's,
+    which likewise stand for those of all benchmarks.
+    """
+    last = list(study.benchmarks)[-1]
+    places = [study.evaluation_dir(run) for run in plan.evaluated(study, name)] if name == artefact_of(name) else []
+    return [f"{place}/{last}.scores.parquet" for place in places]
 
 
 def shown(name):
