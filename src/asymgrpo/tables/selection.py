@@ -153,8 +153,8 @@ def _notes(study: Study, chosen_on: str) -> list[str]:
         f"Best: the earliest evaluation with the highest {CURVE_DECODING} accuracy on {label}, a test set, every "
         f"{every} steps, as the paper chooses; last: after the last step. Both are sampled anew for the final "
         "evaluation. A run whose best checkpoint is the last one gains 0 exactly.",
-        f"Seed{'s' * (count > 1)} {', '.join(map(str, study.seeds))}; {interval_name(count)}. No interval: no seed "
-        "differs from another.",
+        f"Seed{'s' * (count > 1)} {', '.join(map(str, study.seeds))}; {interval_name(count)}."
+        + " No interval: no seed differs from another." * (count > 1),
         f"The average's gain is 1/{number} of that on {label} and {number - 1}/{number} of that on the others. Chosen "
         "on minus others: what is gained on the benchmark that chose beyond the mean of the others; choosing by noise "
         "alone gains there and not elsewhere. Change of the lead: how much choosing changes the average of the method "
