@@ -313,9 +313,17 @@ def report(failed: Iterable[Any], waiting: int, settings: Any = None) -> str:
 
 
 def _slurm_log(job: Any, settings: Any) -> Path | None:
-    """What Slurm has kept of a job's last submission."""
+    """What Slurm has kept of a job's last submission, alone or as a task of an array."""
     place = getattr(settings, "logdir", None)
     if place is None:
         return None
-    directory = Path(place) / f"rule_{job.rule.name}" / "_".join(map(str, job.wildcards)).replace("/", "_")
-    return max(directory.glob("*.log"), key=lambda path: path.stat().st_mtime, default=None)
+    of_rule = Path(place) / f"rule_{job.rule.name}"
+    alone = list((of_rule / "_".join(map(str, job.wildcards)).replace("/", "_")).glob("*.log"))
+    # a task's is named by numbers alone; in it stands which log the job has
+    logs = alone or [log for log in of_rule.glob("*.log") if _names(log, job.log)]
+    return max(logs, key=lambda path: path.stat().st_mtime, default=None)
+
+
+def _names(log: Path, files: Iterable[Any]) -> bool:
+    text = log.read_text(errors="replace")
+    return any(str(file) in text for file in files)
