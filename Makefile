@@ -50,7 +50,7 @@ figures: $(LOCAL) ## Make every figure and table; about 25 minutes on two cores;
 		print(f"All of it on one page: {study.report_file().as_posix()}")' "$(SCALE)"
 
 test: $(TEST) ## Run all tests, a whole small workflow among them; only those with verl, vLLM, Slurm or a browser are left out.
-	@echo "Testing, the whole workflow at a tiny scale included; this takes about ten minutes."
+	@echo "Testing, the whole workflow at a tiny scale included; this takes 10 to 15 minutes."
 	@$(IN_VENV) $(ONE_THREAD) .venv/bin/python -m pytest -m "not verl and not slurm and not browser" $(PYTEST_ARGS)
 
 test-report: $(TEST) ## Run the tests of the report in Chromium, which has to be installed (Debian: apt-get install chromium).
