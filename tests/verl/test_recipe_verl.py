@@ -6,7 +6,6 @@ A minute or two, most of it starting Ray and vLLM.
 import json
 import os
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,7 +14,8 @@ from asymgrpo.advantages import compute_advantages, estimator_from_spec
 from asymgrpo.config import load
 from asymgrpo.training.spec import run_spec
 from asymgrpo.training.verl import data
-from asymgrpo.training.verl.overrides import Files, command_line, overrides
+from asymgrpo.training.verl.launch import DATA, prepare_files
+from asymgrpo.training.verl.overrides import command_line, overrides
 from asymgrpo.training.verl.process import run_to_end
 from asymgrpo.training.verl.task import Task
 
@@ -46,20 +46,10 @@ def test_verls_own_trainer_takes_the_estimator(run_values, servable, tmp_path, r
             evaluation={"every": STEPS},
         )
     )
-    data.write_problems(spec, servable.problems, servable.benchmarks, tmp_path)
-    reward, agent, log = (tmp_path / name for name in ("reward.py", "agent.yaml", "log"))
+    data.write_problems(spec, servable.problems, servable.benchmarks, tmp_path / DATA)
+    files = prepare_files(Task(spec.name, str(tmp_path), "easy", {}), servable.policy)
+    reward = tmp_path / "reward.py"
     reward.write_text(REWARD)
-    agent.write_text("- {name: asymgrpo_plain, _target_: asymgrpo.training.verl.agent.PlainSingleTurn}\n")
-    task = Task(spec.name, str(tmp_path), "easy", {})
-    files = Files(
-        policy=servable.policy,
-        train=tmp_path / "train.parquet",
-        validation=tmp_path / "validation.parquet",
-        checkpoints=task.checkpoints,
-        task=task.file,
-        log=log,
-        agent=agent,
-    )
     values = overrides(spec, files, 6, validate_first=False, attempt=1)
     values = {key: value for key, value in values.items() if not key.startswith(NOT_IN_THE_README)}
     values |= {"reward.custom_reward_function.path": str(reward), "reward.custom_reward_function.name": "compute_score"}
@@ -71,7 +61,7 @@ def test_verls_own_trainer_takes_the_estimator(run_values, servable, tmp_path, r
         watched=[],
     )
 
-    rows = [json.loads(line)["data"] for line in Path(log, "attempt-1.jsonl").read_text().splitlines()]
+    rows = [json.loads(line)["data"] for line in (files.log / "attempt-1.jsonl").read_text().splitlines()]
     assert len(rows) == STEPS
     possible = {0.0, *(round(float(value), 5) for correct in range(GROUP + 1) for value in advantages(correct))}
     for row in rows:

@@ -19,6 +19,7 @@ BASE = "base"
 # Used with --sdm conda only: of what trains and samples, and of everything else.
 RUN_ENVIRONMENT = f"../../envs/{study.environment}.yaml"
 ENVIRONMENT = "../../envs/local.yaml"
+DEFAULT_RESOURCES = workflow.resource_settings.default_resources or {}
 SAMPLER_SETTINGS = study.settings.get("sampler_settings", {})
 
 
@@ -45,16 +46,14 @@ def fixed(value):
 
 def site(name):
     """What a profile says of its site under default-resources; None: nothing."""
-    said = workflow.resource_settings.default_resources or {}
-    return said[name].raw if name in said else None
+    return DEFAULT_RESOURCES[name].raw if name in DEFAULT_RESOURCES else None
 
 
 # Beside any --default-resources Snakemake guesses memory and disk from the size of each job's inputs, which takes longer
 # than all the rest of a plan. What somebody has written stays: that is not lost in `raw`.
 for _guess in ("mem_mb", "disk_mb"):
-    _defaults = workflow.resource_settings.default_resources
-    if _defaults and _guess in _defaults and _defaults[_guess].raw is None:
-        _defaults[_guess] = None
+    if _guess in DEFAULT_RESOURCES and site(_guess) is None:
+        DEFAULT_RESOURCES[_guess] = None
 
 
 def asked_for(gpus, nodes):

@@ -39,6 +39,8 @@ EVERYWHERE = {
     "TOKENIZERS_PARALLELISM": "false",
     "VLLM_NO_USAGE_STATS": "1",
 }
+DATA = "data"
+"""In a run's work directory: its problems in verl's columns."""
 SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "WANDB_API_KEY")
 """Taken out of the environment of verl, whose log prints much of it."""
 
@@ -64,7 +66,7 @@ def train(
     inputs = (*sorted(start_policy.glob("*.safetensors")), problems, *benchmarks.values())
     mark = fingerprint(what_counts(spec), *inputs)
     _same_run(work, mark)
-    counts = data.write_problems(spec, problems, benchmarks, work / "data")
+    counts = data.write_problems(spec, problems, benchmarks, work / DATA)
     task = Task(spec.name, str(work), spec.evaluation.select_on, counts)
     task.write()
     lengths = data.prompt_lengths(spec, start_policy, problems, benchmarks)
@@ -78,16 +80,7 @@ def train(
     _keep_missed(task, history, done)
     to_evaluate = done == 0 or done % spec.evaluation.every == 0 or done == spec.steps
     validate_first = to_evaluate and done not in history.evaluated
-    files = Files(
-        policy=start_policy.absolute(),
-        train=work / "data" / "train.parquet",
-        validation=work / "data" / "validation.parquet",
-        checkpoints=task.checkpoints,
-        task=task.file,
-        log=work / "log",
-        agent=work / "agent.yaml",
-    )
-    write_yaml(files.agent, [{"name": "asymgrpo_plain", "_target_": "asymgrpo.training.verl.agent.PlainSingleTurn"}])
+    files = prepare_files(task, start_policy)
     values = overrides(spec, files, lengths.longest, validate_first, len(history.attempts) + 1)
     with alive(work, asdict(what_counts(spec))):
         if done < spec.steps or validate_first:
@@ -105,6 +98,22 @@ def train(
             )
         _write_run(spec, task, output, values, lengths, settings or {}, mark)
     shutil.rmtree(work, ignore_errors=True)
+
+
+def prepare_files(task: Task, start_policy: Path) -> Files:
+    """Where the files of a run are; the list of agent loops is written, its problems are those in `work`/data."""
+    work = Path(task.work)
+    files = Files(
+        policy=start_policy.absolute(),
+        train=work / DATA / "train.parquet",
+        validation=work / DATA / "validation.parquet",
+        checkpoints=task.checkpoints,
+        task=task.file,
+        log=work / "log",
+        agent=work / "agent.yaml",
+    )
+    write_yaml(files.agent, [{"name": "asymgrpo_plain", "_target_": "asymgrpo.training.verl.agent.PlainSingleTurn"}])
+    return files
 
 
 def _keep_missed(task: Task, history: journal.History, done: int) -> None:
