@@ -278,6 +278,8 @@ def understand_sacct() -> None:
       else for a job that runs, and would wait for ever: it is given the first word.
     - Asked for raw ids, sacct numbers the tasks of an array anew. The plugin knows them as ``<array>_<task>``, finds
       none, and would take the state of one task for that of all: the ids that squeue has, too, are asked for instead.
+    - For some seconds sacct has one of an array's tasks under the array's own number. The plugin would take that state,
+      too, for that of every task that is not listed yet: a task's state is looked for under its own id alone.
     """
     import snakemake_executor_plugin_slurm as plugin
 
@@ -288,6 +290,7 @@ def understand_sacct() -> None:
         return states and {job: state.partition(" ")[0] for job, state in states.items()}, seconds
 
     plugin.query_job_status = mended
+    plugin._status_lookup_ids = lambda job: [job]
 
 
 def report(failed: Iterable[Any], waiting: int, settings: Any = None) -> str:

@@ -320,19 +320,23 @@ class Call:
 # -- what is tried with several settings -----------------------------------------------------------------------------
 
 
-def as_one_array(cluster: Cluster, alone: Clone, clone: Clone, *arguments: str) -> None:
-    """All trainings that are ready are tasks of one job of Slurm; one that is cancelled goes on as a job of its own."""
+def as_one_array(cluster: Cluster, alone: Clone, clone: Clone, *arguments: str) -> tuple[str, str]:
+    """All trainings that are ready are tasks of one job of Slurm; one that is cancelled goes on as a job of its own.
+
+    The ids of the cancelled task and of the other one.
+    """
     methods = ("reinforce", "grpo")
     with clone.call(*arguments, "--slurm-array-jobs", "train", *map(clone.record, methods)) as call:
         trainings = clone.stopped(*methods, after=15)
         tasks = [training.environment() for training in trainings]
         assert len({task["SLURM_ARRAY_JOB_ID"] for task in tasks}) == 1
         assert {task["SLURM_ARRAY_TASK_ID"] for task in tasks} == {"1", "2"}
-        job = "{SLURM_ARRAY_JOB_ID}_{SLURM_ARRAY_TASK_ID}".format_map(tasks[0])
-        cluster.tell("scancel", job)
-        cluster.leaves(job)
+        cancelled, other = map("{SLURM_ARRAY_JOB_ID}_{SLURM_ARRAY_TASK_ID}".format_map, tasks)
+        cluster.tell("scancel", cancelled)
+        cluster.leaves(cancelled)
         saved = trainings[0].saved_after()
         trainings[1].send(signal.SIGCONT)
         call.succeeds()
     clone.equals(alone, *methods)
     assert [clone.resumed_after(method) for method in methods] == [saved, None]
+    return cancelled, other

@@ -6,13 +6,19 @@ import shutil
 
 import pytest
 
-from .lab import as_one_array
+from .lab import as_one_array, wait_until
 
 ACCOUNTING = True
 
 pytestmark = pytest.mark.skipif(
     not (shutil.which("slurmdbd") and shutil.which("mariadbd")), reason="apt-get install slurmdbd mariadb-server"
 )
+
+
+def accounted(cluster):
+    """What sacct tells: job id -> (account, state)."""
+    told = cluster.tell("sacct", "--allocations", "--noheader", "--parsable2", "--format", "JobID,Account,State")
+    return {job: (account, state.split()[0]) for job, account, state in (line.split("|") for line in told.splitlines())}
 
 
 def test_with_sacct_and_an_account(cluster, alone, clone):
@@ -26,6 +32,11 @@ def test_with_sacct_and_an_account(cluster, alone, clone):
     assert "Invalid account" in said
     assert "mysite.yaml, line 2: default-resources" in said or "mysite.yaml, line 2: slurm_account" in said
     site.write_text(site.read_text().replace("papers", "paper"))
-    as_one_array(cluster, alone, clone, "--profile", "mysite.yaml")
-    told = cluster.tell("sacct", "--allocations", "--noheader", "--parsable2", "--format", "Account,State")
-    assert [line.split()[0] for line in told.splitlines()] == ["paper|CANCELLED", "paper|COMPLETED", "paper|COMPLETED"]
+    cancelled, other = as_one_array(cluster, alone, clone, "--profile", "mysite.yaml")
+    expected = {cancelled: "CANCELLED", other: "COMPLETED"}
+    # slurmdbd hears of the tasks one after the other, and lists one that keeps the array's number under that at first
+    wait_until(lambda: accounted(cluster).keys() >= expected.keys(), 60, f"sacct to list {list(expected)}")
+    jobs = accounted(cluster)
+    assert {account for account, _ in jobs.values()} == {"paper"}
+    assert {job: jobs.pop(job)[1] for job in expected} == expected
+    assert [state for _, state in jobs.values()] == ["COMPLETED"], "the second job of the one that was cancelled"

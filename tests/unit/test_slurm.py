@@ -1,7 +1,10 @@
-"""The last words of a call of Snakemake: where the logs of what failed are."""
+"""The last words of a call of Snakemake: where the logs of what failed are. And how sacct is read."""
 
+import asyncio
 import os
 from types import SimpleNamespace
+
+import snakemake_executor_plugin_slurm as plugin
 
 from asymgrpo import slurm
 
@@ -39,3 +42,14 @@ def test_the_task_of_an_array_is_found_by_what_its_log_says(tmp_path):
 
 def test_nothing_failed(tmp_path):
     assert slurm.report([], 0).startswith("Stopped before everything was made.")
+
+
+def test_a_task_is_not_judged_by_what_sacct_lists_under_its_arrays_number(monkeypatch):
+    for name in ("query_job_status", "_status_lookup_ids"):
+        monkeypatch.setattr(plugin, name, getattr(plugin, name))  # as they were, afterwards
+    slurm.understand_sacct()
+    listed = r"printf '%s\n' '6|COMPLETED' '6_2|CANCELLED by 0'"
+    states, _ = asyncio.run(plugin.query_job_status(listed, None))
+    assert states == {"6": "COMPLETED", "6_2": "CANCELLED"}
+    told = {task: [states[job] for job in plugin._status_lookup_ids(task) if job in states] for task in ("6_1", "6_2")}
+    assert told == {"6_1": [], "6_2": ["CANCELLED"]}
