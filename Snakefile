@@ -59,7 +59,7 @@ if study.agreement:
 
 onstart:
     if workflow.executor_plugin.name == "slurm":
-        slurm.understand_sacct()
+        slurm.mend_plugin()
         asked = slurm.requests(workflow.dag.needrun_jobs())
         if refused := slurm.refusals(asked, workflow.executor_settings, study.scale):
             raise WorkflowError("Nothing was submitted.", *refused)

@@ -1,4 +1,4 @@
-"""Around a call of Snakemake on Slurm: what Slurm would refuse, told before anything is submitted, and what failed.
+"""Around a call of Snakemake on Slurm: what jobs ask for, what Slurm would refuse, told beforehand, and what failed.
 
 ``snakemake --profile slurm`` asks Slurm about every kind of job that it is going to submit, with the very options of
 the executor plugin. A mistake in a profile so ends at once, with Slurm's words and the line to change, and not hours
@@ -12,7 +12,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,14 @@ SECONDS = 60
 BLAMED_BY_WORDS = {
     "partition": ("slurm_partition",),
     "account": ("slurm_account",),
-    "qos": ("qos",),
+    "qos": ("slurm-qos", "qos"),
+    "reservation": ("slurm-reservation",),
     "feature": ("constraint",),
     "time limit": ("runtime",),
     "memory": ("mem_mb_per_cpu", "mem_mb"),
+    "gpu model": ("gpu_model",),
 }
-"""What Slurm's words are about -> resources; the first words that occur count."""
+"""What Slurm's words are about -> resources, or options of the executor plugin; the first words that occur count."""
 
 BLAMED_BY_TRIAL = (
     *("gpu_model", "gpu", "nodes", "gres"),
@@ -39,10 +41,36 @@ BLAMED_BY_TRIAL = (
 """Where the words say only that there is no such node: the first without which Slurm would take the job."""
 
 NAMES = {"slurm_partition": ("gpu_partition", "slurm_partition"), "gpu_model": ("gpu_type", "gpu_model")}
-"""A resource of a job with GPUs -> what a profile calls it under default-resources (workflow/rules/common.smk)."""
+"""A resource of a job with GPUs -> what a profile may call it (:func:`asked_for`)."""
+
+NO_DASH = "here a type of GPU has letters, digits, _ and . only; how to do without: profiles/slurm, at gpu_type"
+"""Of the executor plugin, which says no more than that the format is invalid."""
+
+OF_ALL = ("qos", "reservation")
+"""Options of the executor plugin, `slurm-qos` in a profile, that are for all jobs and that Slurm can refuse."""
 
 INTERNAL = ("_cores", "_nodes", "tmpdir", "mem", "mem_mib", "disk", "disk_mb", "disk_mib")
 """Resources of Snakemake that Slurm does not hear of."""
+
+
+def asked_for(gpus: int, nodes: int, site: Callable[[str], Any]) -> dict[str, Any]:
+    """Resources of a job with so many GPUs, on so many nodes together.
+
+    On a cluster those that have some go to the site's `gpu_partition` and ask for its `gpu_type`; the same rule on a
+    scale that runs on CPUs is a job like any other.
+
+    Args:
+        site: what a profile has under default-resources, by its name; None: nothing.
+    """
+    partition = (gpus and site("gpu_partition")) or site("slurm_partition")
+    there = {"slurm_partition": partition} if partition else {}
+    kind = site("gpu_type") if gpus else None
+    if gpus and nodes > 1:
+        # so many on each node: of a number for all nodes a job's first step, which is on one, could not have its part
+        return {"nodes": nodes, "gres": ":".join(filter(None, ["gpu", kind, str(gpus // nodes)])), **there}
+    # several could come from several nodes, unless one is asked for
+    together = {"nodes": 1} if gpus > 1 else {}
+    return {"gpu": gpus, **together, **there, **({"gpu_model": kind} if kind else {})}
 
 
 class Resources(dict[str, Any]):
@@ -75,16 +103,17 @@ class Request:
 
     @property
     def has_gpus(self) -> bool:
-        """In one of the two ways of workflow/rules/common.smk."""
+        """In one of the two ways of :func:`asked_for`."""
         return bool(self.resources.get("gpu") or self.resources.get("gres"))
 
     def without(self, name: str) -> Request | None:
         """The same without one resource; None: it has none."""
         if name == "threads":
             return Request(self.rule, 1, self.resources) if self.threads > 1 else None
-        if not self.resources.get(name):
-            return None
-        return Request(self.rule, self.threads, Resources({k: v for k, v in self.resources.items() if k != name}))
+        left = {key: value for key, value in self.resources.items() if key != name or not value}
+        if name == "gpu_model" and left.get("gres"):  # of several nodes the type is in there
+            left["gres"] = re.sub(r"^gpu:[^:]+:", "gpu:", left["gres"])
+        return None if left == self.resources else Request(self.rule, self.threads, Resources(left))
 
 
 def requests(jobs: Iterable[Any]) -> list[Request]:
@@ -151,8 +180,13 @@ def submission(request: Request, settings: Any, log: str = "/dev/null") -> str:
 
 
 def _refused(request: Request, settings: Any) -> str | None:
-    """Slurm's words, if it would refuse the job."""
-    call = submission(request, settings)
+    """Slurm's words, or those of the executor plugin, if it would refuse the job."""
+    from snakemake_interface_common.exceptions import WorkflowError
+
+    try:
+        call = submission(request, settings)
+    except WorkflowError as error:
+        return f"{error} ({NO_DASH})" if "format" in str(error) else str(error)
     if _run(f"{call} --test-only --wrap=true").returncode == 0:
         return None
     # that also says no while nodes are away that would do. A job for next month is taken or refused like any other
@@ -187,9 +221,9 @@ def _waits_for_ever(request: Request) -> tuple[str, str] | None:
     return None
 
 
-def _run(command: str) -> subprocess.CompletedProcess[str]:
+def _run(command: str, **more: Any) -> subprocess.CompletedProcess[str]:
     try:
-        return subprocess.run(command, shell=True, capture_output=True, text=True, timeout=SECONDS, check=False)
+        return subprocess.run(command, shell=True, capture_output=True, text=True, timeout=SECONDS, check=False, **more)
     except subprocess.TimeoutExpired:
         return subprocess.CompletedProcess(command, 124, "", f"no answer from Slurm in {SECONDS} s")
 
@@ -198,7 +232,8 @@ def _blamed(request: Request, words: str, settings: Any) -> list[str]:
     """The resources that made Slurm refuse the job, as far as can be told."""
     for part, names in BLAMED_BY_WORDS.items():
         if re.search(rf"\binvalid\b.*\b{part}|\b{part}\b.*\binvalid\b", words, re.IGNORECASE):
-            return [name for name in names if request.resources.get(name)]
+            given = request.resources | {f"slurm-{name}": getattr(settings, name, None) for name in OF_ALL}
+            return [name for name in names if given.get(name)]
     for name in BLAMED_BY_TRIAL:
         smaller = request.without(name)
         if smaller is not None and _refused(smaller, settings) is None:
@@ -221,20 +256,25 @@ class Profiles:
         parser.add_argument("--workflow-profile")
         parser.add_argument("--set-resources", nargs="*")
         parser.add_argument("--default-resources", "--default-res", nargs="*")
+        for name in OF_ALL:
+            parser.add_argument(f"--slurm-{name}", nargs=1)
         chosen, _ = parser.parse_known_args(list(arguments))
         named = chosen.profile or [os.environ.get("SNAKEMAKE_PROFILE"), None]
         self.files = [file for name in [*named, chosen.workflow_profile] if name and (file := _profile_file(name))]
-        self.given = {"set-resources": chosen.set_resources, "default-resources": chosen.default_resources}
+        self.given = {name.replace("_", "-"): value for name, value in vars(chosen).items()}
 
     def place(self, request: Request, name: str) -> str:
-        """Where a resource of a rule is set, and how; empty: in no profile."""
+        """Where a resource of a rule, or an option of the executor plugin, is set, and how; empty: in no profile."""
+        if name.startswith("slurm-"):
+            return self._find(name)
         aliases = NAMES.get(name, (name,)) if request.has_gpus else (name,)
-        found = self._find("set-resources", (request.rule, name), f"{request.rule}:{name}=")
-        for alias in aliases:
-            found = found or self._find("default-resources", (alias,), f"{alias}=")
-        return found
+        if name == "gpu_model" and name not in request.resources:  # of a job on several nodes
+            aliases = ("gres", *aliases)
+        of_rule = (self._find("set-resources", (request.rule, alias), f"{request.rule}:{alias}=") for alias in aliases)
+        of_all = (self._find("default-resources", (alias,), f"{alias}=") for alias in aliases)
+        return next(filter(None, [*of_rule, *of_all]), "")
 
-    def _find(self, key: str, path: Sequence[str], start: str) -> str:
+    def _find(self, key: str, path: Sequence[str] = (), start: str = "") -> str:
         """In what counts for a key: the command line, or the last profile that has it."""
         if (given := self.given[key]) is not None:
             return next((f"--{key} {text}" for text in given if text.startswith(start)), "")
@@ -271,26 +311,38 @@ def _shown(file: Path) -> str:
     return str(resolved.relative_to(Path.cwd())) if resolved.is_relative_to(Path.cwd()) else str(file)
 
 
-def understand_sacct() -> None:
-    """Mend how the executor plugin (2.4 to 2.8) reads sacct; call it before anything is submitted.
+def mend_plugin() -> None:
+    """Mend what the executor plugin (2.4 to 2.8) makes of its jobs; call it before anything is submitted.
 
-    - A cancelled job is ``CANCELLED by 0`` there, with who did it. The plugin knows ``CANCELLED`` alone, takes anything
-      else for a job that runs, and would wait for ever: it is given the first word.
+    - A cancelled job is ``CANCELLED by 0`` in sacct, with who did it. The plugin knows ``CANCELLED`` alone, takes
+      anything else for a job that runs, and would wait for ever: it is given the first word.
     - Asked for raw ids, sacct numbers the tasks of an array anew. The plugin knows them as ``<array>_<task>``, finds
       none, and would take the state of one task for that of all: the ids that squeue has, too, are asked for instead.
     - For some seconds sacct has one of an array's tasks under the array's own number. The plugin would take that state,
       too, for that of every task that is not listed yet: a task's state is looked for under its own id alone.
+    - When Slurm does not answer, the plugin would forget its jobs, and wait for ever: it is told of no state, and so
+      asks again at its next look.
+    - While it asks, its list of jobs is empty, and Ctrl-C would cancel none: all jobs of the call are cancelled, by the
+      name that they and no others have.
     """
     import snakemake_executor_plugin_slurm as plugin
 
     query = plugin.query_job_status
 
-    async def mended(command: str, logger: Any) -> tuple[dict[str, str] | None, float | None]:
-        states, seconds = await query(command.replace("JobIdRaw", "JobID"), logger)
-        return states and {job: state.partition(" ")[0] for job, state in states.items()}, seconds
+    async def states(command: str, logger: Any) -> tuple[dict[str, str], float]:
+        found, seconds = await query(command.replace("JobIdRaw", "JobID"), logger)
+        return {job: state.partition(" ")[0] for job, state in (found or {}).items()}, seconds or 0.0
 
-    plugin.query_job_status = mended
+    def cancel(executor: Any, jobs: Any) -> None:
+        elsewhere = " --clusters=all" if getattr(executor, "_submitted_job_clusters", None) else ""
+        command = f"scancel --name {executor.run_uuid}{elsewhere}"
+        done = _run(command, start_new_session=True)  # so that another Ctrl-C does not end it
+        if done.returncode != 0:
+            executor.logger.warning(f"Jobs may still run, since they could not be cancelled ({command}): {done.stderr}")
+
+    plugin.query_job_status = states
     plugin._status_lookup_ids = lambda job: [job]
+    plugin.Executor.cancel_jobs = cancel
 
 
 def report(failed: Iterable[Any], waiting: int, settings: Any = None) -> str:

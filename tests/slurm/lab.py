@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,8 @@ SCALE, BACKBONE = "cluster", "qwen3-160k"
 METHODS = ("reinforce", "pos-only-0.5", "grpo")
 ARTEFACTS = "artefacts=[fig2,table2]"
 STEPS, CHECKPOINT_EVERY = 80, 10
-PATIENCE = 300
-"""Seconds to wait for what takes seconds where nothing else runs."""
+PATIENCE = 900
+"""Seconds to wait for what takes seconds, or a minute or two, where nothing else runs; busy machines took nine."""
 RUN_FILES = ("steps.parquet", "groups.parquet", "evaluations.parquet")
 """Of a run, those that are the same bytes however often it was interrupted."""
 
@@ -209,7 +209,8 @@ class Clone:
 class Training:
     """A process that trains a run, on whatever node: here there is only one.
 
-    Of one that was halted and is asked to end (SIGTERM), :meth:`saved_after` is told when it goes on.
+    Of one that was halted and is asked to end (SIGTERM), :meth:`saved_after` is told when it goes on. Slurm may have
+    let it go on before that, and it may have ended.
     """
 
     def __init__(self, clone: Clone, method: str, pid: int) -> None:
@@ -248,7 +249,8 @@ class Training:
 
     def saved_after(self, seconds: float = PATIENCE) -> int:
         """Lets it go on; the step that it then says it has saved, because it was asked to end meanwhile."""
-        self.send(signal.SIGCONT)
+        with suppress(ProcessLookupError):
+            self.send(signal.SIGCONT)
         log, pattern = self.clone.log(self.method), re.compile(r"is saved after step (\d+)")
         said = wait_until(
             lambda: log.exists() and pattern.search(log.read_text()), seconds, f"{self.method} to save its step"

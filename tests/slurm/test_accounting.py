@@ -17,7 +17,8 @@ pytestmark = pytest.mark.skipif(
 
 def accounted(cluster):
     """What sacct tells: job id -> (account, state)."""
-    told = cluster.tell("sacct", "--allocations", "--noheader", "--parsable2", "--format", "JobID,Account,State")
+    since = "--starttime=now-1days"  # sacct's own is midnight
+    told = cluster.tell("sacct", "--allocations", "--noheader", "--parsable2", since, "--format=JobID,Account,State")
     return {job: (account, state.split()[0]) for job, account, state in (line.split("|") for line in told.splitlines())}
 
 

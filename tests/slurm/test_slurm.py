@@ -6,8 +6,12 @@ end (SIGTERM) is computed again; after kill -9 only those since the last checkpo
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import signal
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -163,6 +167,27 @@ def test_a_drained_node_is_waited_for_and_a_failing_run_stops_no_other(cluster, 
     clone.equals(alone, "grpo")
 
 
+def test_ctrl_c_while_slurm_is_asked_after_it_did_not_answer(cluster, clone, tmp_path):
+    """Neither makes Snakemake forget its jobs: they are asked for again, and cancelled."""
+    commands, asked = tmp_path / "commands", tmp_path / "asked"
+    commands.mkdir()
+    squeue = commands / "squeue"
+    squeue.write_text(
+        f"#!/bin/sh\nif mkdir {tmp_path}/first 2> /dev/null; then exit 1; fi\n"  # Slurm does not answer
+        f'touch {asked}; sleep 60; exec {shutil.which("squeue")} "$@"\n'
+    )
+    squeue.chmod(0o755)
+    path = os.pathsep.join([str(commands), str(Path(sys.executable).parent), os.environ["PATH"]])
+    with clone.call("--slurm-status-attempts", "1", clone.record("grpo"), PATH=path) as call:
+        (training,) = clone.stopped("grpo")
+        job = cluster.job(clone, TRAIN.format("grpo"))
+        wait_until(asked.exists, what="the second look at the jobs")
+        call.interrupt()
+        cluster.leaves(job)
+        training.saved_after()
+        assert "Stopped before everything was made" in call.fails()
+
+
 def test_seeds_and_methods_as_one_array(cluster, alone, clone):
     as_one_array(cluster, alone, clone)
 
@@ -254,6 +279,7 @@ def test_the_paper_scale_asks_for_its_gpus(cluster, clone):
     assert (train["Partition"], sample["Partition"], score["Partition"]) == ("gpu", "gpu", "cpu")
     assert "TresPerJob" not in score
     assert (train["TresPerJob"], sample["TresPerJob"]) == ("gres:gpu:h100:4", "gres:gpu:h100:1")
+    assert train["NumNodes"] == "1-1"  # at least and at most; without the latter Slurm may take the GPUs from several
     jobs = (train, sample, score)
     assert [job["NumCPUs"] for job in jobs] == ["32", "8", "32"]
     assert [job["MinMemoryCPU"] for job in jobs] == ["8000M"] * 3

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-import stat
 import sys
 from pathlib import Path
 from types import MappingProxyType
@@ -13,6 +12,7 @@ import pytest
 from packaging.utils import canonicalize_name
 from safetensors.numpy import save
 from test_figures import study_at
+from test_slurm import program
 
 from asymgrpo import doctor
 from asymgrpo.cli import main
@@ -128,17 +128,16 @@ def test_fetched_data_and_models(tmp_path):
 
 
 @pytest.fixture
-def nvidia(tmp_path, monkeypatch):
-    """nvidia(lines) -> a program of that name that says so; there need not be a GPU where tests run."""
+def command(tmp_path, monkeypatch):
+    """command(name, lines of sh) -> there is such a command; no GPU and no Slurm need be where tests run."""
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
-    (tmp_path / "bin").mkdir()
+    return lambda name, *lines: program(tmp_path / "bin", name, *lines)
 
-    def say(*lines):
-        program = tmp_path / "bin" / "nvidia-smi"
-        program.write_text("#!/bin/sh\n" + "".join(f"echo '{line}'\n" for line in lines))
-        program.chmod(program.stat().st_mode | stat.S_IXUSR)
 
-    return say
+@pytest.fixture
+def nvidia(command):
+    """nvidia(lines) -> what nvidia-smi says."""
+    return lambda *lines: command("nvidia-smi", *(f"echo '{line}'" for line in lines))
 
 
 def test_gpus_and_their_memory(tmp_path, nvidia):
@@ -210,8 +209,8 @@ def test_a_profile_says_what_jobs_ask_for(profile):
     train, sample, score = site.request("train", 4, 32), site.request("sample", 1, 8), site.request("score", 0, 8)
     assert train.threads == 24
     assert train.resources == {
-        "slurm_partition": "accelerated", "gpu": 4, "gpu_model": "h100", "mem_mb_per_cpu": 4000, "runtime": 1440,
-        "constraint": "fast",
+        "slurm_partition": "accelerated", "gpu": 4, "gpu_model": "h100", "nodes": 1, "mem_mb_per_cpu": 4000,
+        "runtime": 1440, "constraint": "fast",
     }  # fmt: skip
     assert (sample.threads, sample.resources["runtime"], sample.resources["gpu"]) == (8, 90, 1)
     assert score.resources == {"slurm_partition": "cpu", "mem_mb_per_cpu": 4000, "runtime": 90}
@@ -241,18 +240,20 @@ def test_the_projects_own_profile_asks_for_what_the_scale_says():
     site = Profile.find(str(ROOT / "profiles" / "slurm"))
     study = load(ROOT, site.config)
     assert (study.scale, site.executor) == ("paper", "slurm")
-    train, sample = cluster.requests(study, site)
-    assert (train.resources["gpu"], train.threads) == (4, 32)
-    assert (sample.resources["gpu"], sample.threads) == (1, 8)
+    asked = {request.rule: request for request in cluster.requests(study, site)}
+    told = {rule: (r.resources.get("gpu"), r.threads, r.resources["slurm_partition"]) for rule, r in asked.items()}
+    sampling = (1, 8, "gpu")
+    assert told == {"train": (4, 32, "gpu"), "sample": sampling, "sample_base": sampling, "score": (None, 32, "cpu")}
     small = [request.rule for request in cluster.requests(load(ROOT, {"scale": "tiny"}), site)]
-    assert small == ["train", "sample", "warm_start"]
+    assert small == ["train", "sample", "sample_base", "warm_start"]  # its scores are made on this host
 
 
 def test_an_engine_on_several_gpus_asks_for_them():
     site, study = Profile.find(str(ROOT / "profiles" / "slurm")), load(ROOT, {"scale": "paper"})
     own = {("sampler_settings", "tensor_parallel_size"): Setting(2, "ours", "")}
     study = dataclasses.replace(study, scale_settings=dict(study.scale_settings) | own)
-    assert [request.resources["gpu"] for request in cluster.requests(study, site)] == [4, 2]
+    asked = [request.resources for request in cluster.requests(study, site) if request.rule != "score"]
+    assert [(resources["gpu"], resources["nodes"]) for resources in asked] == [(4, 1), (2, 1), (2, 1)]
 
 
 def test_a_file_of_a_site_lies_over_the_profile(tmp_path):
@@ -260,15 +261,19 @@ def test_a_file_of_a_site_lies_over_the_profile(tmp_path):
     own.write_text("default-resources: {slurm_partition: main, gpu_partition: 'preempt,idle', runtime: 30}\n")
     site = Profile.find(str(ROOT / "profiles" / "slurm"), str(own))
     assert (site.executor, site.config) == ("slurm", {"scale": "paper"})
-    train, sample = cluster.requests(load(ROOT, site.config), site)
+    train, sample, *_ = cluster.requests(load(ROOT, site.config), site)
     assert (train.resources["slurm_partition"], train.resources["runtime"]) == ("preempt,idle", 1440)
     assert "gpu_model" not in train.resources
-    known = {"preempt": [("up", "gpu:2")], "idle": [("down", "gpu:a100-80:4")]}
+    known = cluster._partitions("preempt|up|gpu:2|REQUEUE\nidle|down|gpu:a100-80:4|GANG,SUSPEND\n")
     assert [check.mend for check in cluster._partition_checks([train, sample], known, site)] == [""]
     assert cluster._gpu_check([train, sample], known, site).mend == ""
     (missing,) = cluster._partition_checks([train, sample], {"idle": known["idle"]}, site)
     assert missing.found == "preempt (of train, sample): there is none"
     assert str(own) in missing.mend
+    known["preempt"] = [cluster.Nodes("up", "gpu:2", "GANG,CANCEL")]
+    (cancelled,) = cluster._partition_checks([train, sample], known, site)
+    assert cancelled.found.startswith("preempt,idle (of train, sample) has PreemptMode=CANCEL")
+    assert "Ctrl-C" in cancelled.mend
 
 
 def test_without_slurm_it_says_so(profile, tmp_path, monkeypatch):
@@ -277,6 +282,35 @@ def test_without_slurm_it_says_so(profile, tmp_path, monkeypatch):
     *_, last = cluster.checks(load(ROOT, {"scale": "tiny"}), site)
     assert "sbatch, sinfo, scancel, sacct not found" in last.found
     assert last.mend
+
+
+@pytest.mark.parametrize(("seconds", "enough"), [(120, False), (239, False), (240, True), (300, True)])
+def test_slurm_must_remember_a_job_from_one_look_to_the_next(command, seconds, enough):
+    command("scontrol", f"echo 'MinJobAge               = {seconds} sec'")
+    check = cluster._status("squeue")
+    assert str(seconds) in check.found
+    assert (check.mend == "") is enough
+
+
+def test_slurm_is_asked_with_what_the_profile_says_for_all_jobs(profile, command):
+    for name in ("scancel", "squeue", "scontrol"):
+        command(name, ":")
+    partitions = "echo 'cpu|up|(null)|OFF'; echo 'accelerated|up|gpu:h100:4|OFF'"
+    command("sinfo", f'case "$*" in *%R*) {partitions};; *) echo "1-00:00:00 64";; esac')
+    command("sbatch", 'case "$*" in *--requeue*--qos=low*) ;; *) echo "asked with $*" >&2; exit 1;; esac')
+    options = "slurm-status-command: squeue\nslurm-requeue: true\n"
+    found = cluster.checks(load(ROOT, {"scale": "paper"}), profile(f"{SITE}{options}slurm-qos: low\n"))
+    jobs = [check for check in found if check.name.startswith("job ") and check.name != "job states"]
+    assert [check.name for check in jobs] == ["job train", "job sample", "job sample_base", "job score"]
+    assert [check.mend for check in jobs] == [""] * 4, jobs
+    *_, refused = cluster.checks(load(ROOT, {"scale": "paper"}), profile(f"{SITE}{options}"))
+    assert refused.mend
+
+
+def test_options_that_the_executor_plugin_does_not_take(profile):
+    site = profile("slurm-requeue: true\nslurm-no-requeue: true\n")
+    with pytest.raises(ValueError, match=r"config\.v9\+\.yaml: .*requeue.* mutually exclusive"):
+        site.executor_settings()
 
 
 @pytest.mark.parametrize(
@@ -320,6 +354,18 @@ def test_a_step_that_fails_leaves_its_log(one, small):
     assert "model_type: expected 'qwen3', found 'llama' (exit status 1)" in check.found
     log = Path(check.mend.removeprefix("the reason is in "))
     assert "llama" in log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [("slurm_partition: nowhere", "invalid partition specified: nowhere"), ("gpu_model: a-b", "Invalid GPU model")],
+)
+def test_a_step_that_is_refused_leaves_the_words_in_its_log(one, profile, command, asked, words):
+    """Whether Slurm refuses it or the executor plugin does."""
+    command("sbatch", "echo 'sbatch: error: invalid partition specified: nowhere' >&2", "exit 1")
+    (check,) = trial.checks(one, profile(f"default-resources: {{{asked}}}\n"))
+    assert words in check.found
+    assert words in Path(check.mend.removeprefix("the reason is in ")).read_text()
 
 
 def test_without_the_model_no_step_is_tried(tmp_path):

@@ -167,6 +167,15 @@ def test_no_such_target_is_named(workflow, call, target):
     assert not (workflow / "results").exists()
 
 
+def test_a_target_of_another_scale_says_how_to_have_it(workflow, call):
+    """Above all on a cluster, where the profile names the scale."""
+    result = call(workflow, "-n", "--profile", "slurm", "results/local/ablations/dr-grpo.md")
+    output = result.stdout + result.stderr
+    assert result.returncode != 0
+    assert "dr-grpo.md is of scale local, this call makes paper: add --config scale=local" in output
+    assert "Traceback" not in output
+
+
 @pytest.mark.parametrize(("value", "expected"), [("seeds=[0]", "seeds"), ("seeds=abc", "seeds"), ("steps=5", "steps")])
 def test_bad_overrides_are_named(workflow, call, value, expected):
     result = call(workflow, "--config", "scale=tiny", value)

@@ -65,7 +65,7 @@ def test_the_command_line_goes_before_the_profile_key_by_key(workflow, call, con
 def test_paper_scale_asks_for_gpus_by_name_and_number(workflow, call):
     result = call(workflow, *SLURM)
     for rule, wanted in {
-        "train": ["gpu=4", "threads=32", "runtime=1440"],
+        "train": ["gpu=4", "nodes=1", "threads=32", "runtime=1440"],
         "sample": ["gpu=1", "threads=8", "runtime=240"],
         "sample_base": ["gpu=1", "threads=8", "runtime=240"],
     }.items():

@@ -56,29 +56,16 @@ for _guess in ("mem_mb", "disk_mb"):
         DEFAULT_RESOURCES[_guess] = None
 
 
-def asked_for(gpus, nodes):
-    """Resources of a job with so many GPUs, on so many nodes together.
-
-    On a cluster those that have some go to the profile's `gpu_partition` and ask for its `gpu_type`; the same rule on a
-    scale that runs on CPUs is a job like any other.
-    """
-    partition = (gpus and site("gpu_partition")) or site("slurm_partition")
-    there = {"slurm_partition": partition} if partition else {}
-    if not gpus or nodes == 1:
-        return {"gpu": gpus, **there, **({"gpu_model": site("gpu_type")} if gpus and site("gpu_type") else {})}
-    # so many on each node: of a number for all nodes a job's first step, which is on one, could not have its part
-    return {"nodes": nodes, "gres": ":".join(filter(None, ["gpu", site("gpu_type"), str(gpus // nodes)])), **there}
-
-
 def on_gpus(count, nodes=1):
-    """The same for all jobs of a rule; `count`: a number, or a function of wildcards, which takes longer."""
+    """Resources of a rule's jobs; `count`: of GPUs on all nodes, or a function of wildcards, which takes longer."""
     if not callable(count):
-        return asked_for(count, nodes)
-    return {name: resource_of(name, count, nodes) for name in {**asked_for(0, nodes), **asked_for(nodes, nodes)}}
+        return slurm.asked_for(count, nodes, site)
+    names = {**slurm.asked_for(0, nodes, site), **slurm.asked_for(2 * nodes, nodes, site)}
+    return {name: resource_of(name, count, nodes) for name in names}
 
 
 def resource_of(name, count, nodes):
-    return lambda wildcards: asked_for(count(wildcards), nodes).get(name)
+    return lambda wildcards: slurm.asked_for(count(wildcards), nodes, site).get(name)
 
 
 @cache

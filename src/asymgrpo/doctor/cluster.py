@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from asymgrpo import slurm
 from asymgrpo.doctor import Check
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from asymgrpo.slurm import Request
 
 PLUGIN = "snakemake_executor_plugin_slurm"
-REMEMBERED = 120
-"""Seconds that Slurm must know ended jobs for squeue to tell how they ended."""
+REMEMBERED = 240
+"""Seconds that Slurm must know ended jobs for squeue to tell how they ended: the executor plugin looks every 180, later
+where Slurm answers slowly, and takes a job that was forgotten meanwhile for one that runs."""
 
 
 def checks(study: Study, profile: Profile) -> Iterator[Check]:
@@ -35,7 +36,7 @@ def checks(study: Study, profile: Profile) -> Iterator[Check]:
     if missing:
         yield Check("Slurm", f"{', '.join(missing)} not found", "log in to a host from which jobs are submitted")
         return
-    answer = _run("sinfo", "--noheader", "--format", "%R|%a|%G|%l")
+    answer = _run("sinfo", "--noheader", "--format", "%R|%a|%G|%M")
     if answer.returncode != 0:
         yield Check("Slurm", _last_line(answer), "Slurm does not answer: ask those who run it (sinfo)")
         return
@@ -45,39 +46,46 @@ def checks(study: Study, profile: Profile) -> Iterator[Check]:
     asked = requests(study, profile)
     yield from _partition_checks(asked, partitions, profile)
     yield _gpu_check(asked, partitions, profile)
-    from snakemake_executor_plugin_slurm import ExecutorSettings
-
+    settings = profile.executor_settings()
     arguments = [word for name in profile.names for word in ("--profile", name)]
     for request in asked:
-        refused = slurm.refusals([request], ExecutorSettings(), study.scale, arguments)
+        refused = slurm.refusals([request], settings, study.scale, arguments)
         words, mend = " ".join(" ".join(refused).split()), "change what is named there" if refused else ""
         yield Check(f"job {request.rule}", words or f"Slurm takes it: {_told(request)}", mend)
 
 
 def requests(study: Study, profile: Profile) -> list[Request]:
-    """What trainings, samplings and warm starts ask for."""
+    """What the jobs of each rule ask for that do not run on this host."""
     threads = study.settings["threads"]
-    found = [
-        profile.request("train", study.gpus, threads, study.nodes),
-        profile.request("sample", study.sampling_gpus, study.sampling_threads),
-    ]
+    found = [profile.request("train", study.gpus, threads, study.nodes)]
+    found += [profile.request(rule, study.sampling_gpus, study.sampling_threads) for rule in ("sample", "sample_base")]
+    if any(benchmark.fetched for benchmark in study.benchmarks.values()):  # workflow/rules/evaluate.smk
+        found.append(profile.request("score", 0, threads))
     if study.warm_starts():
         found.append(profile.request("warm_start", 0, study.settings["warm_start"].get("threads", threads)))
     return found
 
 
-def _partitions(text: str) -> dict[str, list[tuple[str, str]]]:
-    """Name -> (availability, GPUs and the like) of its groups of nodes."""
-    found: dict[str, list[tuple[str, str]]] = {}
+class Nodes(NamedTuple):
+    """A group of a partition's nodes that are alike."""
+
+    up: str
+    gres: str
+    """GPUs and the like."""
+    preemption: str
+    """What Slurm does to a job that it preempts there."""
+
+
+def _partitions(text: str) -> dict[str, list[Nodes]]:
+    """What sinfo says of each, by its name."""
+    found: dict[str, list[Nodes]] = {}
     for line in text.splitlines():
-        name, up, gres, _ = (part.strip() for part in line.split("|", 3))
-        found.setdefault(name, []).append((up, gres))
+        name, *nodes = (part.strip() for part in line.split("|", 3))
+        found.setdefault(name, []).append(Nodes(*nodes))
     return found
 
 
-def _partition_checks(
-    asked: list[Request], partitions: dict[str, list[tuple[str, str]]], profile: Profile
-) -> Iterator[Check]:
+def _partition_checks(asked: list[Request], partitions: dict[str, list[Nodes]], profile: Profile) -> Iterator[Check]:
     for name in dict.fromkeys(request.resources.get("slurm_partition") for request in asked):
         if not name:
             continue
@@ -87,13 +95,16 @@ def _partition_checks(
             known = ", ".join(partitions) or "none"
             found = f"{','.join(unknown)} (of {rules}): there is none"
             yield Check("partition", found, f"{profile.file}: expected one of {known}")
-        elif not any(up == "up" for one in named for up, _ in partitions[one]):
+        elif not any(nodes.up == "up" for one in named for nodes in partitions[one]):
             yield Check("partition", f"{name} (of {rules}) is down", "wait, or ask those who run Slurm (sinfo)")
+        elif any("CANCEL" in nodes.preemption for one in named for nodes in partitions[one]):
+            found = f"{name} (of {rules}) has PreemptMode=CANCEL: for a job preempted there Snakemake waits for ever"
+            yield Check("partition", found, "another partition; or when it happens Ctrl-C, and the same command again")
         else:
             yield Check("partition", f"{name} (of {rules}) is up")
 
 
-def _gpu_check(asked: list[Request], partitions: dict[str, list[tuple[str, str]]], profile: Profile) -> Check:
+def _gpu_check(asked: list[Request], partitions: dict[str, list[Nodes]], profile: Profile) -> Check:
     """Some node of the partition has as many GPUs of that type as a job on one node asks for."""
     wanted = [request for request in asked if request.has_gpus]
     if not wanted:
@@ -103,7 +114,7 @@ def _gpu_check(asked: list[Request], partitions: dict[str, list[tuple[str, str]]
     partition = request.resources.get("slurm_partition")
     names = partition.split(",") if partition else partitions
     there = [of for name in names for of in partitions.get(name, [])]
-    found = [gpu for _, gres in there for gpu in _gpus(gres)]
+    found = [gpu for nodes in there for gpu in _gpus(nodes.gres)]
     what = f"{each} {kind or 'GPUs'} on a node" + (f" of {partition}" if partition else "")
     if any(number >= each and kind in (None, name) for name, number in found):
         return Check("GPU", f"{what}: yes")

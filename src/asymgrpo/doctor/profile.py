@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from asymgrpo.slurm import Request, Resources
+from asymgrpo.slurm import Request, Resources, asked_for
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,22 @@ class Profile:
             found |= _read(next((path for path in beside if path.exists()), Path(name))) or {}
         return found | _pairs(self.content.get("config"))
 
+    def executor_settings(self) -> Any:
+        """What the executor plugin is told for all jobs: keys like `slurm-qos`.
+
+        Raises:
+            ValueError: it does not take them.
+        """
+        from snakemake_executor_plugin_slurm import ExecutorSettings
+        from snakemake_interface_common.exceptions import WorkflowError
+
+        keys = {field.name: f"slurm-{field.name.replace('_', '-')}" for field in fields(ExecutorSettings)}
+        given = {name: self.content[key] for name, key in keys.items() if self.content.get(key) is not None}
+        try:
+            return ExecutorSettings(**given)
+        except WorkflowError as error:
+            raise ValueError(f"{self.file}: {error}") from None
+
     def request(self, rule: str, gpus: int, threads: int, nodes: int = 1) -> Request:
         """What a job of a rule asks for, if the rule itself says GPUs and threads (workflow/rules/common.smk)."""
         site = _pairs(self.content.get("default-resources"))
@@ -80,13 +96,7 @@ class Profile:
         for name in ("gpu_partition", "gpu_type"):
             asked.pop(name, None)
         if gpus:
-            if nodes == 1:
-                asked["gpu"] = gpus
-                asked |= {"gpu_model": site["gpu_type"]} if site.get("gpu_type") else {}
-            else:
-                kind = ":".join(filter(None, ["gpu", site.get("gpu_type")]))
-                asked |= {"nodes": nodes, "gres": f"{kind}:{gpus // nodes}"}
-            asked |= {"slurm_partition": site["gpu_partition"]} if site.get("gpu_partition") else {}
+            asked |= asked_for(gpus, nodes, site.get)
         asked |= own
         if "runtime" in asked:
             from snakemake_executor_plugin_slurm.utils import parse_time_to_minutes

@@ -109,12 +109,16 @@ def _run_here(script: Path, log: Path) -> str:
 
 def _run_on_cluster(study: Study, profile: Profile, script: Path, log: Path) -> str:
     """Submit the step as a training is submitted, and wait for it; cancelled if this process is interrupted."""
-    from snakemake_executor_plugin_slurm import ExecutorSettings
+    from snakemake_interface_common.exceptions import WorkflowError
 
     request = profile.request("train", study.gpus, study.settings["threads"], study.nodes)
     request.resources["runtime"] = min(request.resources.get("runtime", MINUTES), MINUTES)
     log.touch()
-    call = f"{slurm.submission(request, ExecutorSettings(), str(log))} --wait {shlex.quote(str(script))}"
+    try:
+        call = f"{slurm.submission(request, profile.executor_settings(), str(log))} --wait {shlex.quote(str(script))}"
+    except WorkflowError as error:
+        log.write_text(f"{error}\n")
+        return f"{error} (no job was submitted)"
     script.write_text(f"#!/bin/bash\n{script.read_text()}")
     process = subprocess.Popen(call, shell=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     job = ""
@@ -131,7 +135,11 @@ def _run_on_cluster(study: Study, profile: Profile, script: Path, log: Path) -> 
         raise
     if process.returncode == 0:
         return ""
-    return f"{_last_line(log) or ' '.join(words.split())} (job {job or 'was not taken'})"
+    said = _last_line(log)
+    if not said:  # the job was not taken, or ended before it could say why
+        log.write_text(words)
+        said = " ".join(words.split())
+    return f"{said} (job {job or 'was not taken'})"
 
 
 def _last_line(log: Path) -> str:
