@@ -4,7 +4,7 @@
 ``done``       its record is there, with the settings that config/ has now
 ``running``    a process works on it (:func:`asymgrpo.progress.alive`)
 ``resumable``  nobody works on it, but a checkpoint of these settings is there: the next start goes on from it
-``stale``      its record has other settings than config/ now, or is older than what it was made from
+``stale``      its record has other settings than config/ now, or is older than what it was made from, or that is stale
 ``missing``    none of these
 =============  =================================================================================================
 
@@ -131,8 +131,11 @@ class _Look:
         self.study, self.now = study, now
         self._shared = cache(self._settings)
         self._inputs = cache(self._inputs_of)
+        self._other_problems = cache(self._problems_changed)
+        # runs have start policies in common, and evaluations are of runs
+        self.run, self.start = cache(self._run), cache(self._start)
 
-    def run(self, run: Run) -> State:
+    def _run(self, run: Run) -> State:
         study, work, out = self.study, self.study.work_dir(run), self.study.runs_dir(run)
         name = "/".join([run.backbone, run.method, f"seed-{run.seed}"])
 
@@ -159,7 +162,7 @@ class _Look:
         log = study.log_file(run)
         return state("missing", note=f"was started, see {log}" if log.exists() else "")
 
-    def start(self, backbone: str, seed: int) -> State:
+    def _start(self, backbone: str, seed: int) -> State:
         study = self.study
         if study.backbones[backbone].fetched:
             place = study.model_dir(backbone)
@@ -194,6 +197,9 @@ class _Look:
             trained = None if run.method == BASE else _modified(record)
             if not changed and trained is not None and trained > sampled:
                 changed = "the run has been trained again since"
+            if not changed and self._policy(run).state == "stale":
+                changed = "its policy is stale"
+            changed = changed or self._other_problems()
             if changed:
                 return State("evaluation", name, "stale", str(place), note=changed)
             scored = [_modified(place / f"{benchmark}.scores.parquet") for benchmark in study.benchmarks]
@@ -226,6 +232,10 @@ class _Look:
         lacking = [name for name in OUTPUTS if not (record.parent / name).exists()]
         if lacking:
             return f"lacks {', '.join(lacking)}"
+        if self.start(run.backbone, spec["warm_start_seed"]).state == "stale":
+            return "its start policy is stale"
+        if changed := self._other_problems():
+            return changed
         files, newest, size = self._inputs(run.backbone, spec["warm_start_seed"])
         if not files or newest <= made:
             return ""
@@ -243,6 +253,21 @@ class _Look:
         except OSError:
             return [], 0.0, 0.0
         return files, max(stat.st_mtime for stat in found), sum(stat.st_size for stat in found)
+
+    def _policy(self, run: Run) -> State:
+        """What a final evaluation is of: a run, or a start policy, whose seed is then meant."""
+        return self.start(run.backbone, run.seed) if run.method == BASE else self.run(run)
+
+    def _problems_changed(self) -> str:
+        """What has changed since problems were made, those trained on or a benchmark's; empty if nothing has."""
+        study = self.study
+        of = {study.train_file(): study.train_problems}
+        of |= {study.benchmark_file(name): benchmark.settings for name, benchmark in study.benchmarks.items()}
+        for file, settings in of.items():
+            record = file.with_suffix(".yaml")
+            if record.exists() and (changed := _changes(_block(record, "settings"), _plain(settings))):
+                return f"{file.stem}: {changed}"
+        return ""
 
     def _resampled(self, run: Run, record: Path) -> str:
         """What of how responses are sampled has changed since."""

@@ -426,6 +426,43 @@ def test_a_record_as_the_sampler_writes_it_is_done(project, small, asymgrpo_proc
     assert states(status.status(study).evaluations)["qwen3-160k/base/seed-1"] == "done"
 
 
+def test_what_is_made_from_something_stale_is_stale(project, small):
+    study = project(artefacts=["table2"])
+    prepare(study, small)
+    base = Run(GRPO.backbone, BASE, 1)
+    record(study, GRPO)
+    for run in (GRPO, base):
+        evaluate(study, run)
+    for file, settings in (
+        (study.train_file(), study.train_problems),
+        (study.benchmark_file("countdown-3"), study.benchmarks["countdown-3"].settings),
+    ):
+        write_yaml(file.with_suffix(".yaml"), {"settings": settings})
+
+    def told(study):
+        """Of the run, and of the evaluations of the run and of its start policy."""
+        found = status.status(study)
+        return [
+            next(f"{of.state} {of.note}".strip() for of in states if of.name == name)
+            for states, name in (
+                (found.runs, NAME), (found.evaluations, NAME), (found.evaluations, "qwen3-160k/base/seed-1")
+            )
+        ]  # fmt: skip
+
+    assert told(study) == ["done"] * 3
+    changed = project("batch_size: {value: 96,", "batch_size: {value: 97,", artefacts=["table2"])
+    assert told(changed) == [
+        "stale its start policy is stale",
+        "stale its policy is stale",
+        "stale its policy is stale",
+    ]
+    changed = project("batch_size: {value: 97,", "batch_size: {value: 96,", artefacts=["table2"])
+    assert told(changed) == ["done"] * 3
+    changed = project("problems: {value: 200,", "problems: {value: 210,", artefacts=["table2"])
+    of_problems = "stale train: problems was 200, is 210"
+    assert told(changed) == [of_problems, "stale its policy is stale", of_problems]
+
+
 @pytest.mark.parametrize("content", ["", "{", "spec: [1]\n", "spec:\n  a: {\n", "settings: {}\n"])
 def test_a_record_that_cannot_be_read_is_stale(study, content):
     place = record(study, GRPO)

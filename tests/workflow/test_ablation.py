@@ -113,3 +113,20 @@ def test_the_page_for_real(workflow, call):
     assert methods(jobs) == methods(jobs, "score") == {"dr-grpo"}
     stale = json.loads(asymgrpo(workflow, "status", "--scale", "tiny", "table2", "--json"))
     assert [run["name"] for run in stale["runs"] if run["state"] == "stale"] == ["qwen3-160k/dr-grpo/seed-1"]
+
+    # what is made from something that is stale is stale: as many as Snakemake would make again
+    settings.write_text(text)
+    scale = workflow / "config/scales/tiny.yaml"
+    text = scale.read_text()
+    for old, new, note in (
+        ("steps: {value: 600,", "steps: {value: 601,", "its start policy is stale"),
+        ("problems: {value: 200,", "problems: {value: 210,", "train: problems was 200, is 210"),
+    ):
+        assert text.count(old) == 1
+        scale.write_text(text.replace(old, new))
+        jobs = planned(call(workflow, "-n", PAGE, *TINY))
+        found = json.loads(asymgrpo(workflow, "status", "--scale", "tiny", "table2", "--json"))
+        stale = [run for run in found["runs"] if run["state"] == "stale"]
+        assert {run["name"].split("/")[1] for run in stale} == methods(jobs) == METHODS
+        assert {run["note"] for run in stale} == {note}
+        assert {of["name"] for of in found["evaluations"] if of["state"] == "stale"} == {run["name"] for run in stale}

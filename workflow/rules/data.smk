@@ -16,7 +16,6 @@ localrules:
 
 FETCHED_PROBLEMS = study.fetched_problems()
 FETCHED_MODELS = [name for name, backbone in study.backbones.items() if backbone.fetched]
-PROBLEMS = study.train_dataset.settings if study.train_dataset else study.settings["data"]["train"]
 
 
 rule fetch_problems:
@@ -64,7 +63,7 @@ rule training_problems:
     conda:
         ENVIRONMENT
     params:
-        settings=fixed(as_json(PROBLEMS)),
+        settings=fixed(as_json(study.train_problems)),
         record=lambda wildcards, input: (f"--record {input.record}" if input.record else ""),
     shell:
         "asymgrpo problems --kind train --settings {params.settings:q} {params.record} --out {output:q} > {log:q} 2>&1"

@@ -274,6 +274,11 @@ class Study:
         name = self.scale_settings.get(("data", "train", "dataset"))
         return None if name is None else self.datasets[name.value]
 
+    @property
+    def train_problems(self) -> dict[str, Any]:
+        """The settings of the problems that are trained on: how they are generated, or what is fetched."""
+        return self.train_dataset.settings if self.train_dataset else self.settings["data"]["train"]
+
     def fetched_problems(self) -> dict[str, Benchmark]:
         """Every set of problems of the scale that comes from a repository, by name: what is trained on comes first."""
         used = [self.train_dataset, *self.benchmarks.values()]

@@ -1,10 +1,15 @@
-"""Problems as files: training sets and benchmarks in the one schema that every backend reads."""
+"""Problems as files: training sets and benchmarks in the one schema that every backend reads.
+
+Beside each file, under the same name as YAML, lie the settings that it was made with: `asymgrpo status` compares them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from asymgrpo.tasks import countdown
 from asymgrpo.tasks.problems import as_messages, write
@@ -19,6 +24,7 @@ def write_training_problems(settings: Mapping[str, Any], output: Path) -> None:
     """
     problems = countdown.training_problems(settings["problems"], settings["share_of_3"], settings["seed"])
     _write(problems, "countdown, trained part", output)
+    _write_settings(settings, output)
 
 
 def write_benchmark(settings: Mapping[str, Any], output: Path) -> None:
@@ -37,6 +43,7 @@ def write_benchmark(settings: Mapping[str, Any], output: Path) -> None:
         tuple(large) if large else None,
     )
     _write(problems, "countdown, held-out part", output, settings.get("answer_type", "countdown"))
+    _write_settings(settings, output)
 
 
 def write_fetched(settings: Mapping[str, Any], record: Path, output: Path) -> None:
@@ -47,6 +54,7 @@ def write_fetched(settings: Mapping[str, Any], record: Path, output: Path) -> No
     """
     rows, about = fetched_problems(settings, record)
     write(output, rows, about)
+    _write_settings(settings, output)
     used = "" if about["used"] == about["problems"] else f", {about['used']} of them used"
     print(f"{output}: {about['problems']} problems of {about['repository']}{used}; licence: {about['licence']}")
     for problem, answer in about["corrected"].items():
@@ -71,3 +79,7 @@ def _write(problems: Sequence[countdown.Problem], source: str, output: Path, ans
         for problem, tokens in zip(problems, countdown.prompt_tokens(problems), strict=True)
     ]
     write(output, rows)
+
+
+def _write_settings(settings: Mapping[str, Any], output: Path) -> None:
+    output.with_suffix(".yaml").write_text(yaml.safe_dump({"settings": dict(settings)}), encoding="utf-8")
