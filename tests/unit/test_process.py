@@ -151,13 +151,13 @@ def test_a_file_that_is_written_keeps_it_alive(tmp_path):
     """The program takes longer than it may be silent, and one of the files that are watched appears and grows."""
     code = """
 import time
-for i in range(30):
+for i in range(60):
     with open("journal", "a") as file:
         file.write("x")
     time.sleep(0.1)
 """
-    run(code, tmp_path, [tmp_path / "never there", tmp_path / "journal"], stall_seconds=2)
-    assert (tmp_path / "journal").stat().st_size == 30
+    run(code, tmp_path, [tmp_path / "never there", tmp_path / "journal"], stall_seconds=5)
+    assert (tmp_path / "journal").stat().st_size == 60
 
 
 # -- when we end -------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from asymgrpo.training.spec import fingerprint, run_spec, what_counts
 from asymgrpo.training.verl import data, launch, policies, task
 from asymgrpo.training.verl.data import PromptLengths
 from asymgrpo.training.verl.journal import Journal, read
-from asymgrpo.training.verl.policies import TRACKER, export, resume_point
+from asymgrpo.training.verl.policies import TRACKER, export, remove_old, resume_point
 from asymgrpo.training.verl.task import Task, keep, kept_step
 
 WEIGHTS = "model.safetensors"
@@ -54,6 +54,14 @@ def found(directory):
     tracker = directory / TRACKER
     steps = sorted(policies.step_of(place) for place in directory.glob("global_step_*"))
     return steps, tracker.read_text() if tracker.exists() else None
+
+
+def test_old_checkpoints_are_removed_by_their_steps(checkpoints):
+    directory = checkpoints(8, 9, 10, 100, tracker="100")
+    remove_old(directory, 2)
+    assert found(directory) == ([10, 100], "100")
+    remove_old(directory, 2)
+    assert found(directory) == ([10, 100], "100")
 
 
 def test_nothing_there(tmp_path, checkpoints):

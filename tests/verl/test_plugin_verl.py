@@ -649,3 +649,17 @@ def test_verls_data_set_has_the_rows_in_our_order(small, run_values, tmp_path, m
     assert first["input_ids"] == small.prompts[0].tolist()
     assert as_messages(tokenizer.decode(first["input_ids"])) == validation[0]["raw_prompt"]
     assert list(itertools.chain.from_iterable(b["data_source"] for b in batches)) == ["train"] * 60
+
+
+def test_a_lost_rollout_ends_the_run():
+    """verl would go on with a smaller group."""
+    from omegaconf import OmegaConf
+
+    from asymgrpo.training.verl.trainer import Trainer
+
+    trainer = Trainer.__new__(Trainer)  # without its workers
+    trainer.config = OmegaConf.create({"data": {"train_batch_size": 4}, "actor_rollout_ref": {"rollout": {"n": 8}}})
+    trainer.global_steps = 3
+    trainer._check_complete(32)
+    with pytest.raises(ValueError, match="step 3: 31 of 32 rollouts"):
+        trainer._check_complete(31)

@@ -17,7 +17,7 @@ from typing import Any
 
 from asymgrpo import records
 from asymgrpo.progress import alive
-from asymgrpo.training.runtime import environment, write_yaml
+from asymgrpo.training.runtime import environment, stoppable, write_yaml
 from asymgrpo.training.spec import RunSpec, fingerprint, what_counts
 from asymgrpo.training.verl import data, journal, nodes, policies
 from asymgrpo.training.verl.overrides import Files, command_line, overrides
@@ -96,8 +96,10 @@ def train(
                 _environment(spec, work),
                 watched=[task.journal, work / "progress.json"],
             )
-        _write_run(spec, task, output, values, lengths, settings or {}, mark)
-    shutil.rmtree(work, ignore_errors=True)
+        # asked to end now, it would leave neither what to go on from nor, with Snakemake, what was made
+        with stoppable():
+            _write_run(spec, task, output, values, lengths, settings or {}, mark)
+            shutil.rmtree(work, ignore_errors=True)
 
 
 def prepare_files(task: Task, start_policy: Path) -> Files:

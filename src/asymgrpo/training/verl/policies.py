@@ -19,8 +19,7 @@ PREFIX = "global_step_"
 def resume_point(checkpoints: Path) -> int:
     """The step of the newest whole checkpoint, 0 if there is none; everything else in the directory is removed.
 
-    verl finds its checkpoint through a small file that a kill may leave empty, and forgets after a restart which old
-    checkpoints to remove.
+    verl finds its checkpoint through a small file that a kill may leave empty.
     """
     whole = {step_of(place): place for place in checkpoints.glob(f"{PREFIX}*") if _is_whole(place)}
     tracker = checkpoints / TRACKER
@@ -37,6 +36,12 @@ def resume_point(checkpoints: Path) -> int:
         temporary.write_text(str(step))
         temporary.replace(tracker)
     return step
+
+
+def remove_old(checkpoints: Path, keep: int) -> None:
+    """Remove all but the newest checkpoints."""
+    for place in sorted(checkpoints.glob(f"{PREFIX}*"), key=step_of)[:-keep]:
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def step_of(place: Path) -> int:

@@ -25,6 +25,7 @@ from asymgrpo.schedules import Exponents, Histograms, betas, schedule_from_spec
 from asymgrpo.training.measurement import Measured, describe_rollouts
 from asymgrpo.training.runtime import Progress
 from asymgrpo.training.verl.journal import Journal, best_step, read
+from asymgrpo.training.verl.policies import remove_old
 from asymgrpo.training.verl.task import Task, keep
 
 PHASES = {"sampling": ("gen",), "update": ("adv", "update_actor"), "measure": ("old_log_prob",)}
@@ -86,9 +87,11 @@ class Trainer(PPOTrainerSync):
         lengths = mask.sum(1)
         # every token of a response has the same advantage
         advantages = (padded["advantages"].double() * mask).sum(1) / lengths.clamp(min=1)
+        real = torch.tensor([not tag.get("is_padding", False) for tag in batch.tags])
+        self._check_complete(int(real.sum()))
         number = {uid: i for i, uid in enumerate(dict.fromkeys(uids))}
         self._before = {
-            "real": torch.tensor([not tag.get("is_padding", False) for tag in batch.tags]) & (lengths > 0),
+            "real": real & (lengths > 0),
             "group_ids": torch.tensor([number[uid] for uid in uids]),
             "problem": torch.tensor([int(problem["index"]) for problem in problems]),
             "rewards": (padded["rm_scores"].double() * mask).sum(1),
@@ -98,6 +101,15 @@ class Trainer(PPOTrainerSync):
             "entropy_before": (padded["entropy"].double() * mask).sum(1),
         }
         return batch
+
+    def _check_complete(self, found: int) -> None:
+        """verl goes on without rollouts that failed, in groups that are then smaller than G."""
+        expected = self.config.data.train_batch_size * self.config.actor_rollout_ref.rollout.n
+        if found != expected:
+            raise ValueError(
+                f"step {self.global_steps}: {found} of {expected} rollouts are there, and none may be lost; why the "
+                "others failed is above"
+            )
 
     def _update_actor(self, batch: Any, metrics: dict[str, Any]) -> Any:
         batch = super()._update_actor(batch, metrics)
@@ -146,6 +158,11 @@ class Trainer(PPOTrainerSync):
         self._progress.step(self.global_steps, reward=row["reward"], entropy=row["entropy"])
         self._order.clear()
         return batch
+
+    def _save_checkpoint(self) -> None:
+        """verl never removes the checkpoint that an attempt has started from."""
+        super()._save_checkpoint()
+        remove_old(self._task.checkpoints, self.config.trainer.max_actor_ckpt_to_keep)
 
     # -- validation ----------------------------------------------------------------------------------------------------
 
