@@ -31,7 +31,7 @@ from asymgrpo.config import ConfigError
 from asymgrpo.tasks import lengths
 from asymgrpo.tasks.overlap import Overlap, normalised, overlap, read_overlap, write_overlap
 from asymgrpo.tasks.prepare import write_fetched
-from asymgrpo.tasks.problems import ANSWER_TYPES, about, as_messages, text_of
+from asymgrpo.tasks.problems import ANSWER_TYPES, about, as_messages, text_of, write
 from asymgrpo.tasks.sources import last_boxed, spread
 
 
@@ -350,9 +350,13 @@ def test_the_same_text(one, other, same):
 def test_overlap_of_training_and_benchmarks(project, tmp_path):
     rows = project.problems("math-500")
     train = project.problems("math-train")
-    shared = text_of(rows[2]["prompt"]).upper().replace("PLEASE", " please").replace("RAN", "  ran")
-    train[4]["prompt"] = as_messages(shared.replace("\\BOXED", "\\boxed"))
-    records.write(tmp_path / "train.parquet", train, records.BENCHMARK)
+    prompt = about(project.root / "out/math-500.parquet")["prompt"]
+    shared = text_of(rows[2]["prompt"]).removesuffix(prompt.removeprefix("{question}"))
+    # of a set with a prompt of its own
+    for row in train:
+        row["prompt"] = as_messages(f"Question: {text_of(row['prompt'])}\nAnswer:")
+    train[4]["prompt"] = as_messages(f"Question: {shared.upper().replace('RAN', '  ran')}\nAnswer:")
+    write(tmp_path / "train.parquet", train, {"prompt": "Question: {question}\nAnswer:"})
     project.problems("aime25")
     files = {name: project.root / "out" / f"{name}.parquet" for name in ("math-500", "aime25")}
     found = overlap(tmp_path / "train.parquet", files)

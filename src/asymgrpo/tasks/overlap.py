@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asymgrpo import records
-from asymgrpo.tasks.problems import text_of
+from asymgrpo.tasks.problems import about, text_of
 
 FIELDS = ("benchmark", "problems", "trained_on", "problem_ids")
 _SAME = (
@@ -43,7 +43,7 @@ def normalised(text: str) -> str:
 
 
 def overlap(training: Path, benchmarks: Mapping[str, Path]) -> list[Overlap]:
-    """For each benchmark, its problems whose normalised prompt is also one of the training set.
+    """For each benchmark, its problems whose normalised question is also one of the training set.
 
     Args:
         training: parquet of training problems.
@@ -60,7 +60,10 @@ def overlap(training: Path, benchmarks: Mapping[str, Path]) -> list[Overlap]:
 
 def _keys(path: Path) -> Iterable[tuple[str, str]]:
     table = records.read(path, records.BENCHMARK)
-    texts = (normalised(text_of(prompt)) for prompt in table["prompt"].to_pylist())
+    # sets may have prompts of their own around the question
+    before, _, after = about(path).get("prompt", "{question}").partition("{question}")
+    prompts = map(text_of, table["prompt"].to_pylist())
+    texts = (normalised(prompt.removeprefix(before).removesuffix(after)) for prompt in prompts)
     return zip(table["problem_id"].to_pylist(), texts, strict=True)
 
 

@@ -80,6 +80,7 @@ def fetched_problems(settings: Mapping[str, Any], record: Path) -> tuple[list[di
         "files": {file: fetched["files"][file] for file in settings["content"]["files"]},
         "problems": len(problems),
         "used": len(used),
+        "prompt": settings["prompt"],
         "corrected": corrected,
         "remarks": {problem.identity: problem.answer.remark for problem in problems if problem.answer.remark},
     }
