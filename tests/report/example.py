@@ -96,21 +96,26 @@ def claims(study: Study) -> dict:
         tested = verdict != "not tested at this scale"
         statements = [
             {
-                "id": f"{number}-{backbone}", "text": f"Statement {number} <i>plain</i>", "backbone": backbone,
-                "quantity": "entropy", "unit": "nats", "window": "steps 1-20",
-                "contrast": "pos-only-0.5 - reinforce", "direction": ">", "threshold": 0.0,
-                "test": "t over seeds, paired", "verdict": verdict, "effect": 0.02 * number if tested else None,
-                "low": -0.01 if tested else None, "high": 0.05 * number if tested else None,
-                "seeds": list(study.seeds), "p": 0.01 if tested else None, "p_holm": 0.0004 if tested else None,
+                "id": f"{number}-{backbone}", "backbone": backbone,
+                # as long as statements get
+                "text": f"Statement {number} <i>plain</i>: share of groups that no rollout solves within ±2 points of "
+                "that of REINFORCE, after the first tenth",
+                "quantity": "entropy", "unit": "nats per token", "window": "steps 7–24, 25–42, 43–60",
+                "contrast": "reinforce-none-solved-zero - reinforce", "direction": ">", "threshold": 0.0,
+                "test": "two one-sided t over seeds, paired", "verdict": verdict,
+                "effect": 0.0145 * number if tested else None,
+                "low": -0.000875 if tested else None, "high": 0.0282 * number if tested else None,
+                "seeds": list(study.seeds) if tested else [],
+                "p": 0.01 if tested else None, "p_holm": 0.0004 if tested else None,
                 "paper": 2.86 if number == 1 else None, "paper_note": "", "figure": "fig2",
-                "seeds_needed": 7 if verdict == "inconclusive" else None, "note": "",
+                "seeds_needed": 743 if verdict == "inconclusive" else None, "note": "",
             }
             for backbone in study.backbones
         ]  # fmt: skip
         found.append(
             {
                 "claim": str(number), "title": f"Claim {number} <script>window.harmed = 5</script>", "verdict": verdict,
-                "why": f"Because of {number}.", "figure": "fig2", "statements": statements,
+                "why": f"Because of {number}.", "figure": "table2" if number == 2 else "fig2", "statements": statements,
             }
         )  # fmt: skip
     return {

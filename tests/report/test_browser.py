@@ -13,6 +13,7 @@ from .example import HARM
 pytestmark = pytest.mark.browser
 
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+DEVICES = {"desktop": {}, "phone": PHONE}
 
 
 def with_responses(page):
@@ -26,6 +27,24 @@ def with_curves(page):
     page.locator("#curve-panels[data-ready]").wait_for(state="attached")
     page.locator("[data-quantity=entropy] canvas").scroll_into_view_if_needed()
     return page.locator("[data-quantity=entropy]")
+
+
+def resting_place(page, target):
+    """Where the top of a link's target comes to rest, and how far the page can still be scrolled below it."""
+    page.wait_for_function(
+        """() => ["curve-panels", "response-list"].every((id) => {
+            const list = document.getElementById(id), { top, bottom } = list.closest("section").getBoundingClientRect();
+            return "ready" in list.dataset || bottom < -600 || top > innerHeight + 600;
+        })"""
+    )
+    where = """(target) => [document.querySelector(target).getBoundingClientRect().top,
+        document.documentElement.scrollHeight - innerHeight - scrollY].map(Math.round)"""
+    seen = []
+    while len(seen) < 5 or len(set(seen[-5:])) > 1:
+        assert len(seen) < PATIENCE / 100, f"{target} does not come to rest"
+        seen.append(tuple(page.evaluate(where, target)))
+        page.wait_for_timeout(100)
+    return seen[-1]
 
 
 def picture(panel):
@@ -144,6 +163,40 @@ def test_the_first_screen_says_what_was_run_and_every_verdict(open_page):
     assert claim.locator("svg[role=img]").count() == 2
     claim.locator("text=The figure that shows it").click()
     assert page.evaluate("location.hash") == "#figure-fig2"
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_verdicts_of_statements_are_seen_without_scrolling_sideways(open_page, device):
+    page = open_page(**DEVICES[device])
+    tables = page.locator(".claim .scroll")
+    for claim in page.locator(".claim summary").all():
+        claim.click()
+    assert tables.count() == 4
+    for table in tables.all():
+        assert table.evaluate("one => one.scrollWidth - one.clientWidth") <= 0
+        box, badge = table.bounding_box(), table.locator(".badge").first.bounding_box()
+        assert box["x"] <= badge["x"]
+        assert badge["x"] + badge["width"] <= box["x"] + box["width"]
+    tested, untested = page.locator("#claim-3 tbody tr").first, page.locator("#claim-4 tbody tr").first
+    assert tested.locator("small").first.inner_text().endswith("paired · 2 seeds")
+    assert untested.locator("small").first.inner_text().endswith("paired")
+    assert tested.locator("td").last.inner_text() == "743"
+    assert untested.locator("td").last.inner_text() == "–"
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("target", ["#curves", "#tables", "#table-table2", "#runs", "#responses", "#about"])
+def test_a_link_leads_to_its_target_whatever_is_filled_on_the_way(open_page, target, device):
+    page = open_page(**DEVICES[device])
+    if target == "#table-table2":
+        page.locator("#claim-2 summary").click()
+        page.locator(f"#claim-2 .see a[href='{target}']").click()
+    else:
+        page.locator(f"nav a[href='{target}']").click()
+    for opened in (page, open_page(target, **DEVICES[device])):
+        top, below = resting_place(opened, target)
+        # under the bar of links; or the page ends
+        assert abs(top - 64) <= 8 or below <= 2, (top, below)
 
 
 def test_filters_of_responses(open_page):
@@ -304,9 +357,9 @@ def test_everything_that_can_be_pressed_has_a_name(open_page):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("device", ["desktop", "phone"])
+@pytest.mark.parametrize("device", DEVICES)
 def test_light_and_dark_on_desktop_and_phone(open_page, tmp_path, device, scheme):
-    page = open_page(color_scheme=scheme, **(PHONE if device == "phone" else {}))
+    page = open_page(color_scheme=scheme, **DEVICES[device])
     panel = with_curves(page)
     with_responses(page)
     overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")

@@ -37,6 +37,16 @@ report.whenNear = (element, call) => {
   observer.observe(element);
 };
 
+// Fills a section with data of the page, shortly before it comes into view. What a link has led to stays where it is on
+// the screen, whatever grows above it: a browser sees to that for what has been scrolled to, not always for a link.
+report.fillWhenNear = (section, data, fill) => report.whenNear(section, async () => {
+  const found = await Promise.all(data.map(report.load));
+  const target = document.getElementById(report.place());
+  const before = target?.getBoundingClientRect().top;
+  fill(...found);
+  if (before >= 0 && before < innerHeight) scrollBy(0, target.getBoundingClientRect().top - before);
+});
+
 report.number = (value, digits = 4) => value === null || value === undefined ? "–"
   : String(Number(value.toPrecision(digits))).replace("-", "−");
 

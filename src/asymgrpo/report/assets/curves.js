@@ -1,7 +1,6 @@
 "use strict";
 // Training curves with uPlot: a panel per quantity, methods on and off, values of the nearest line under the pointer.
-report.whenNear(document.getElementById("curves"), async () => {
-  const [names, panels] = await Promise.all([report.load("names"), report.load("curves")]);
+report.fillWhenNear(document.getElementById("curves"), ["names", "curves"], (names, panels) => {
   const state = { backbone: null, methods: new Set(), kind: "smooth", bands: true };
   const place = document.getElementById("curve-panels");
   const backbones = Object.keys(names.backbones).filter((name) => panels.some((panel) => panel.backbones[name]));

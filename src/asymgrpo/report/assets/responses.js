@@ -1,7 +1,6 @@
 "use strict";
 // Sampled responses: text of a model, so everything is set as text; mathematics is built from the elements named here.
-report.whenNear(document.getElementById("responses"), async () => {
-  const [names, all] = await Promise.all([report.load("names"), report.load("responses")]);
+report.fillWhenNear(document.getElementById("responses"), ["names", "responses"], (names, all) => {
   const { element } = report;
   const MATHML = "http://www.w3.org/1998/Math/MathML";
   const TAGS = new Set(("math mrow mi mn mo ms mtext mspace msup msub msubsup mfrac msqrt mroot mover munder munderover mtable mtr "
