@@ -321,15 +321,69 @@ def test_the_chance_of_a_decision_is_that_of_simulated_seeds():
 
 def test_the_seeds_that_are_needed_are_the_fewest_that_do():
     measured = paired([0.9, 1.1, 2.0, -0.2, 1.2])
-    needed = power.seeds_needed(measured, 5, "above", 0.0, 0.025, 0.8)
-    at = [power.chance(measured, 5, seeds, "above", 0.0, 0.025) for seeds in (needed - 1, needed)]
+
+    def needed(estimate, now, tail):
+        return power.seeds_needed(lambda seeds: power.chance(estimate, now, seeds, "above", 0.0, tail), 0.8)
+
+    fewest = needed(measured, 5, 0.025)
+    at = [power.chance(measured, 5, seeds, "above", 0.0, 0.025) for seeds in (fewest - 1, fewest)]
     assert at[0] < 0.8 <= at[1]
-    assert power.seeds_needed(measured, 5, "above", 0.0, 0.0025, 0.8) > needed
-    assert power.seeds_needed(paired([1.0, -1.0, 0.001]), 3, "above", 0.0, 0.025, 0.8) is None
-    assert power.seeds_needed(paired([1.0]), 1, "above", 0.0, 0.025, 0.8) is None
+    assert needed(measured, 5, 0.0025) > fewest
+    assert needed(paired([1.0, -1.0, 0.001]), 3, 0.025) is None
     # more seeds do not help against few problems
     fixed = measured._replace(problems=np.float64(4.0), problems_freedom=np.float64(50.0))
-    assert power.seeds_needed(fixed, 5, "above", 0.0, 0.025, 0.8) is None
+    assert needed(fixed, 5, 0.025) is None
+
+
+WINDOWS = {
+    "all for it": [[0.9, 1.1, 2.0, -0.2, 1.2], [1.5, 0.1, 0.6, 0.2, 1.9], [0.7, 1.9, 1.6, -0.6, 1.2]],
+    "one against it": [[-0.9, -1.1, -2.0, 0.2, -1.2], [1.5, 0.1, 0.6, 0.2, 1.9], [0.7, 1.9, 1.6, -0.6, 1.2]],
+    "two of it alike": [[1.0, 1.4, 0.2], [1.0, 1.4, 0.2], [0.8, 2.4, 1.0]],
+}
+
+
+def directly(windows, seeds, direction, threshold, tail, count=20_000):
+    """How often this many seeds decide, each of them drawn, and what their first window alone would say."""
+    values = np.asarray(windows)
+    rng = np.random.default_rng(1)
+    drawn = rng.multivariate_normal(values.mean(1), np.cov(values), (count, seeds), method="svd")
+    parts = [paired(drawn[..., window]) for window in range(len(values))]
+    rates = [(evidence(kept, direction, threshold)[0].p < 2 * tail).mean() for kept in (parts, parts[:1])]
+    return tuple(rates)
+
+
+@pytest.mark.parametrize("name", WINDOWS)
+@pytest.mark.parametrize(("direction", "threshold"), [("above", 0.0), ("below", 0.0), ("within", 3.0), ("within", 0.5)])
+@pytest.mark.parametrize("seeds", [3, 6, 15])
+def test_the_chance_to_decide_several_windows_is_that_of_simulated_seeds(name, direction, threshold, seeds):
+    found = power.joint_chance(WINDOWS[name], seeds, direction, threshold, 0.00625)
+    assert found == pytest.approx(directly(WINDOWS[name], seeds, direction, threshold, 0.00625)[0], abs=0.015)
+
+
+@pytest.mark.parametrize("name", ["all for it", "one against it"])
+def test_several_windows_need_more_seeds_than_the_one_that_is_shown(name):
+    windows, tail = np.array(WINDOWS[name]), 0.00625
+    first = paired(windows[0])
+    alone = power.seeds_needed(lambda seeds: power.chance(first, 5, seeds, "above", 0.0, tail), 0.8)
+    joint = power.seeds_needed(lambda seeds: power.joint_chance(windows, seeds, "above", 0.0, tail), 0.8)
+    whole, of_first = directly(windows, alone, "above", 0.0, tail)
+    assert joint > alone
+    assert whole < 0.75 < 0.785 < of_first
+    assert directly(windows, joint, "above", 0.0, tail)[0] > 0.785
+    assert directly(windows, joint - 1, "above", 0.0, tail)[0] < 0.815
+
+
+def test_one_window_is_what_several_are_without_the_others():
+    values = np.array(WINDOWS["all for it"][0])
+    for seeds in (3, 8, 30):
+        alone = power.chance(paired(values), 5, seeds, "above", 0.0, 0.025)
+        assert power.joint_chance([values], seeds, "above", 0.0, 0.025) == pytest.approx(alone, abs=0.01)
+
+
+def test_a_window_of_unknown_spread_can_be_outvoted_but_never_holds():
+    alike, other = np.ones(5), np.array([1.0, 1.1, 0.9, 1.2, 0.8])
+    assert power.joint_chance([alike, other], 50, "above", 0.0, 0.025) == 0.0
+    assert power.joint_chance([alike, -other], 50, "above", 0.0, 0.025) == 1.0
 
 
 def test_what_the_papers_protocol_resolves_by_hand(local, reported):
@@ -464,6 +518,28 @@ def test_verdicts_follow_the_effects(tmp_path, three):
     against = found["4-entropy-neg-only-0.5-vs-reinforce-qwen3-160k"]
     assert against["verdict"] == CONTRADICTED
     assert against["effect"] == pytest.approx(0.22)
+
+
+def test_the_seeds_that_are_said_to_be_needed_decide_all_windows_together(three, judged):
+    reader, found = Reader(three), {s["id"]: s for claim in judged[0]["claims"] for s in claim["statements"]}
+    checked = 0
+    for claim in claims(three):
+        tail = 0.05 / 2 / len(claim.statements)
+        for s in claim.statements:
+            needed = found[s.id]["seeds_needed"]
+            if len(s.windows) > 1 and needed is not None:
+                windows = reader.differences(s).windows
+                assert power.joint_chance(windows, needed, s.direction, s.threshold, tail) >= 0.8
+                assert needed == 3 or power.joint_chance(windows, needed - 1, s.direction, s.threshold, tail) < 0.8
+                checked += 1
+    assert checked
+
+
+def test_the_table_says_how_many_seeds_are_needed_and_what_is_assumed(three, judged):
+    text = judged[1][".md"].read_text()
+    assert "| Seeds needed |" in text
+    assert all(statement.removesuffix(" (assumed)") in text for statement in three.assumed("claims"))
+    assert three.assumed("claims")
 
 
 def test_few_seeds_or_methods_still_give_a_table_and_figures(few):

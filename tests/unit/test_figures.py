@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from asymgrpo import records
@@ -306,6 +307,33 @@ def test_heat_map_shows_every_cell_and_outlines_the_papers_choice(drawn, written
     assert method["method"].tolist() == ["asymgrpo"]
 
 
+def test_numbers_in_the_heat_map_are_legible_on_every_colour():
+    from asymgrpo.figures import fig4
+
+    betas = np.arange(6) / 5
+    rows = [{"method": "", "beta_pos": a, "beta_neg": b, "mean": 6 * a + b} for a in betas for b in betas if a != b]
+    axes = Figure().subplots()
+    fig4._heat_map(axes, pd.DataFrame(rows))  # a grid with holes
+    colours = np.asarray(axes.collections[0].get_facecolor()).reshape(6, 6, 4)
+    assert len(axes.texts) == 30
+    for text in axes.texts:
+        column, row = (int(place) for place in text.get_position())
+        assert style.contrast(text.get_color(), colours[row, column]) >= 4.5
+
+
+@pytest.mark.parametrize("seeds", ["1", "1,2"])
+def test_power_states_its_seeds_and_marks_them(tmp_path, seeds):
+    study = study_at(tmp_path, seeds=seeds, artefacts=["claims"])
+    artefact = drawing("power", with_verdicts(write_study(study, problems=4)))
+    left = artefact.figure.axes[0]
+    if seeds == "1":
+        assert "unknown from one seed" in artefact.caption
+        return
+    assert "as measured from 2 seeds" in artefact.caption
+    assert "as measured from 2 seeds" in " ".join(text.get_text() for text in artefact.figure.texts).replace("\n", " ")
+    assert left.lines[0].get_xdata()[0] == 2 > 1.2 * left.get_xlim()[0]
+
+
 def test_proposition_1_is_measured_against_reinforce_of_the_same_seed(written):
     from asymgrpo.figures import prop1
 
@@ -463,6 +491,12 @@ def test_every_method_has_a_look_of_its_own():
     assert len(set(looks)) == len(looks)
     assert len({look.colour for look in looks}) == len(looks)
     assert style.look("a-new-method") == style.look("a-new-method")
+
+
+def test_contrast_agrees_with_known_ratios():
+    assert style.contrast("black", "white") == pytest.approx(21)
+    assert style.contrast("#777777", "white") == pytest.approx(4.48, abs=0.01)
+    assert [style.ink(colour) for colour in ("#fee838", "#7c7b78", "#00224e")] == ["black", "black", "white"]
 
 
 def test_separation_agrees_with_known_distances():

@@ -287,6 +287,7 @@ def test_selection_of_known_runs(known):
     text = make("selection", known)[1].read_text()
     assert "GRPO" in text
     assert "a test set, every 2 steps, as the paper chooses" in text
+    assert "No interval: no seed differs from another." in text  # of REINFORCE's zeros
     assert "nan" not in text
 
 

@@ -11,6 +11,7 @@ import pytest
 from test_figures import ROOT, generator, quick, study_at, write_run, write_scores, write_study
 
 from asymgrpo import records
+from asymgrpo.analysis.intervals import bootstrap_note
 from asymgrpo.config import BASE, Run
 from asymgrpo.tables import TABLES, evaluation, make
 from asymgrpo.tables.render import Estimate, Table, escape, latex, markdown
@@ -120,8 +121,9 @@ def test_table1_agrees_with_the_run_files(written):
     [([0.1, 0.11, 0.12], "positive"), ([-0.1, -0.2, -0.1], "negative"), ([1.0, -1.1, 0.2], "undecided")],
 )
 def test_sign_of_alpha_needs_the_whole_interval(values, sign):
-    frame = pd.concat([pd.DataFrame({"seed": s, "alpha": values, "n_mixed": 5}) for s in (1, 2)])
+    frame = pd.concat([pd.DataFrame({"seed": s, "alpha": values, "n_mixed": 5}) for s in (1, 2, 3)])
     assert alpha(frame)["sign"] == sign
+    assert alpha(frame[frame["seed"] < 3])["sign"] == "undecided"  # as the table of claims has it
 
 
 def test_alpha_leaves_steps_without_mixed_groups_out():
@@ -325,6 +327,34 @@ def test_evaluation_without_the_overlap_or_a_decoding_is_refused(tmp_path):
         make("evaluation", study)
 
 
+@pytest.mark.parametrize("name", ["table2", "evaluation"])
+@pytest.mark.parametrize(("seeds", "said"), [("1", "says nothing of other seeds"), ("1,2", "tends to be too narrow")])
+def test_intervals_from_few_seeds_are_not_passed_off_as_exact(tmp_path, name, seeds, said):
+    study = with_reported(write_study(study_at(tmp_path, "smoke", seeds=seeds, artefacts=[name]), problems=4))
+    notes = importlib.import_module(TABLES[name]).build(study).tables[0].notes
+    assert [note for note in notes if said in note]
+
+
+def test_selection_explains_cells_without_an_interval_only_if_there_are_some(written):
+    result = importlib.import_module(TABLES["selection"]).build(written)
+    assert result.data["low"].notna().all()
+    assert "No interval" not in " ".join(note for table in result.tables for note in table.notes)
+    assert [bool(table.notes) for table in result.tables] == [True, *[False] * (len(result.tables) - 1)]
+
+
+def test_from_five_seeds_on_intervals_need_no_excuse():
+    assert [bool(bootstrap_note(seeds)) for seeds in (1, 2, 4, 5, 10)] == [True, True, True, False, False]
+
+
+@pytest.mark.parametrize("name", ["audit", "table1", "claims"])
+def test_columns_of_words_are_aligned_to_the_left(written, name):
+    number = re.compile(r"[-+<]? ?[\d.]+(e-\d+)?\b|–|∞|\?|$")
+    for table in importlib.import_module(TABLES[name]).build(written).tables:
+        for row in table.rows:
+            for cell in row[table.left :]:
+                assert isinstance(cell, Estimate) or number.match(cell), (table.title, cell)
+
+
 def test_rendering():
     table = Table(
         "Table 3. A & B", ["Method", "x_1\nn = 2"], [["A†", Estimate(1.25, 1.0, 1.5)], ["50%", "$p^2$"]], ["C."]
@@ -336,6 +366,8 @@ def test_rendering():
     assert r"A$^\dagger$ & $1.2_{[1.0,\,1.5]}$ \\" in text
     assert r"50\% & $p^2$ \\" in text
     assert Estimate(float("nan")).text() == "–"
+    assert Estimate(1.25, 1.0, 1.5, 2, "points").text() == "1.25 [1.00, 1.50] points"
+    assert Estimate(1.25, digits=2, unit="a_b").latex() == r"$1.25$ a\_b"
     with pytest.raises(ValueError, match="expected 2 cells"):
         Table("T", ["a", "b"], [["only one"]])
 

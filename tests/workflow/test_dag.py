@@ -153,6 +153,30 @@ def test_the_report_has_everything_and_is_the_same_when_made_again(clone):
     assert path.read_bytes() == first
 
 
+def test_snakemakes_own_report_has_every_artefact_with_its_caption(finished, tmp_path):
+    path = tmp_path / "report.html"
+    result = snakemake(finished, "--report", str(path), *TINY)
+    assert result.returncode == 0, result.stdout + result.stderr
+    text = path.read_text()
+
+    def held(name: str) -> dict:
+        """What a variable of the page's scripts holds."""
+        start = f"var {name} = "
+        return json.JSONDecoder().raw_decode(text, text.index(start + "{") + len(start))[0]
+
+    files = {
+        category: [file for part in parts.values() for file in part] for category, parts in held("categories").items()
+    }
+    assert set(files) == {"Figures", "Tables", "Report"}
+    assert "figures/tiny/fig2.svg" in files["Figures"]
+    assert "results/tiny/tables/table2.csv" in files["Tables"]
+    assert files["Report"] == ["results/tiny/report.html"]
+    results = held("results")
+    assert set(results) == {file for of_category in files.values() for file in of_category}
+    assert all(result["caption"] for result in results.values())
+    assert "<strong>fig2</strong>, scale" in results["figures/tiny/fig2.svg"]["caption"]
+
+
 def test_changing_a_method_repeats_only_what_depends_on_it(clone):
     methods = yaml.safe_load((clone / "config/methods.yaml").read_text())
     assert methods["methods"]["symmetric"]["estimator"]["beta_pos"]["value"] == 0.75

@@ -108,6 +108,10 @@ def _heat_map(axes: Axes, cells: pd.DataFrame) -> None:
         table, ax=axes, annot=True, fmt=".1f", cmap="cividis", cbar=False, square=False, linewidths=0.4,
         linecolor="white", annot_kws={"fontsize": 6.5},
     )  # fmt: skip
+    shown = table.notna().to_numpy().ravel()  # a grid may have holes
+    colours = np.asarray(axes.collections[0].get_facecolor())[shown]
+    for text, colour in zip(axes.texts, colours, strict=True):
+        text.set_color(style.ink(colour))
     axes.set(xlabel=r"$\beta_-$", ylabel=r"$\beta_+$")
     axes.set_xticklabels([f"{value:g}" for value in table.columns], rotation=0)
     axes.set_yticklabels([f"{value:g}" for value in table.index], rotation=0)

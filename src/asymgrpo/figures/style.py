@@ -26,6 +26,8 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from matplotlib.typing import ColorType
+
     from asymgrpo.config import Study
 
 P = ParamSpec("P")
@@ -276,6 +278,17 @@ def finish(
     note.set_in_layout(False)
 
 
+def contrast(first: ColorType, second: ColorType) -> float:
+    """The contrast ratio of two colours as WCAG 2 defines it, 1 to 21; text should have 4.5."""
+    light, dark = sorted((float(_XYZ[1] @ _linear(colour)) + 0.05 for colour in (first, second)), reverse=True)
+    return light / dark
+
+
+def ink(background: ColorType) -> str:
+    """Black or white, whichever is read better on this colour."""
+    return max(("black", "white"), key=lambda colour: contrast(colour, background))
+
+
 def separation(colours: Sequence[str], vision: str = "normal") -> float:
     """The smallest CIELAB distance (CIE76) between two of these colours, as seen with this vision.
 
@@ -306,10 +319,14 @@ _XYZ = np.array(
 _WHITE = np.array([0.95047, 1.0, 1.08883])
 
 
+def _linear(colour: ColorType) -> NDArray[np.float64]:
+    """Linear RGB of a colour in sRGB, shape (3,)."""
+    rgb = np.array(to_rgb(colour))
+    return np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+
+
 def _lab(colour: str, vision: str) -> NDArray[np.float64]:
     """CIELAB (D65) of a colour as this vision sees it, shape (3,)."""
-    rgb = np.array(to_rgb(colour))
-    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-    xyz = _XYZ @ np.clip(_VISION[vision] @ linear, 0.0, 1.0) / _WHITE
+    xyz = _XYZ @ np.clip(_VISION[vision] @ _linear(colour), 0.0, 1.0) / _WHITE
     f = np.where(xyz > 216 / 24389, np.cbrt(xyz), (24389 / 27 * xyz + 16) / 116)
     return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from asymgrpo.analysis.claims.power import resolution
+from asymgrpo.analysis.claims.power import MOST_SEEDS, resolution
 from asymgrpo.analysis.claims.quantities import QUANTITIES
 from asymgrpo.analysis.claims.verdicts import (
     FAMILY,
@@ -24,6 +24,7 @@ from asymgrpo.analysis.claims.verdicts import (
     rules,
 )
 from asymgrpo.analysis.intervals import FEWEST_SEEDS
+from asymgrpo.figures import closing_notes
 from asymgrpo.tables import Result
 from asymgrpo.tables.render import Cell, Estimate, Table
 from asymgrpo.tables.table2 import REPORTED, read_reported
@@ -108,24 +109,24 @@ def _statements(study: Study, verdicts: Sequence[Verdict]) -> Table:
             s = judged.statement
             backbone = study.backbones[s.backbone].label if s.backbone else "–"
             paper = "–" if judged.paper is None else f"{judged.paper:+.2f}"
-            unit, p = QUANTITIES[s.quantity].unit, p_text(judged.p_holm).removeprefix("= ")
-            effect = _estimate(judged)
-            rows.append([v.claim.name, backbone, judged.verdict, s.text, effect, unit, p, paper, _needed(judged)])
+            p = p_text(judged.p_holm).removeprefix("= ")
+            rows.append([v.claim.name, backbone, judged.verdict, s.text, _effect(judged), p, paper, _needed(judged)])
     level = f"{1 - study.claims['alpha']:.0%}"
     notes = [
         f"Effect: mean over seeds with its {level} interval; of final accuracies over seeds and problems, crossed. Of "
         "a statement about several windows the weakest one's. Differences are of equal seeds.",
         "p: two-sided, after Holm's correction within the claim. Paper: the difference in its Table 2, one run and the "
         "checkpoint that is best on a test set.",
-        f"Seeds: how many would decide what is undecided with {study.claims['power']:.0%} chance, if the effect and "
-        "the spread are as measured here; ∞: more than 1,000, or never, because the effect is next to nothing or the "
-        "uncertainty is that of the problems.",
+        f"Seeds needed: how many would decide what is undecided with {study.claims['power']:.0%} chance, if the effect "
+        "and the spread, of all windows of a statement together, are as measured here; ∞: more than "
+        f"{MOST_SEEDS:,}, or never, because the effect is next to nothing or the uncertainty is that of the problems.",
     ]
     skipped = Counter(j.note for v in verdicts for j in v.statements if j.verdict == NOT_TESTED)
     if skipped:
         listed = "; ".join(f"{why} ({count} statement{'s' * (count > 1)})" for why, count in skipped.items())
         notes.append(f"Not tested: {listed}. The CSV says it of each.")
-    header = ["Claim", "Backbone", "Verdict", "Statement", "Effect", "Unit", "p", "Paper", "Seeds"]
+    header = ["Claim", "Backbone", "Verdict", "Statement", "Effect", "p", "Paper", "Seeds needed"]
+    notes += closing_notes(study, NAME)
     return Table("Statements behind the verdicts", header, rows, notes, "tab:statements", left=4)
 
 
@@ -162,11 +163,12 @@ def _seeds(study: Study) -> str:
     return f"seed{'s' * (len(study.seeds) > 1)} {', '.join(map(str, study.seeds))}"
 
 
-def _estimate(judged: Judged) -> Cell:
+def _effect(judged: Judged) -> Cell:
     if judged.effect is None:
         return "–"
     low, high = (float("nan") if end is None else end for end in judged.interval)
-    return Estimate(judged.effect, low, high, QUANTITIES[judged.statement.quantity].digits)
+    quantity = QUANTITIES[judged.statement.quantity]
+    return Estimate(judged.effect, low, high, quantity.digits, quantity.unit)
 
 
 def _needed(judged: Judged) -> str:

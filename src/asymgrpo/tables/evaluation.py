@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from asymgrpo.analysis import runs
-from asymgrpo.analysis.intervals import AVERAGE, RESAMPLES
+from asymgrpo.analysis.intervals import AVERAGE, RESAMPLES, bootstrap_note
 from asymgrpo.analysis.responses import AVG, PASS, TOKENS, TRUNCATED, UNEXTRACTED, metrics, powers_of_two
 from asymgrpo.figures import closing_notes
 from asymgrpo.tables import Result
@@ -176,6 +176,7 @@ def _notes(study: Study, overlap: list[Overlap]) -> list[str]:
         "percent of responses cut off at the longest one allowed; no answer: percent in which the verifier found none; "
         "tokens: mean length of a response. The CSV has every benchmark, decoding and checkpoint, and pass@k for "
         "k = 1, 2, 4, ..., all with intervals.",
+        *filter(None, [bootstrap_note(count)]),
         f"Checkpoints: last is the headline; best is chosen by accuracy on {_chosen_on(study)}, a test set, as in the "
         "paper, and favours every run; start is the policy before RL.",
     ]

@@ -12,28 +12,29 @@ DAGGER = "†"
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its interval, ``45.3 [43.1, 47.6]``; NaN is shown as a dash, a NaN end as no interval."""
+    """A number with its interval and unit, ``45.3 [43.1, 47.6] points``; NaN is a dash, a NaN end no interval."""
 
     mean: float
     low: float = float("nan")
     high: float = float("nan")
     digits: int = 1
+    unit: str = ""
 
     def text(self) -> str:
         """As in markdown."""
         if not isfinite(self.mean):
             return "–"
-        if not isfinite(self.low):
-            return f"{self.mean:.{self.digits}f}"
-        return f"{self.mean:.{self.digits}f} [{self.low:.{self.digits}f}, {self.high:.{self.digits}f}]"
+        mean, low, high = (f"{number:.{self.digits}f}" for number in (self.mean, self.low, self.high))
+        interval = f"[{low}, {high}]" if isfinite(self.low) else ""
+        return " ".join(filter(None, [mean, interval, self.unit]))
 
     def latex(self) -> str:
         """The interval small, below the mean's baseline, so that columns stay narrow."""
         if not isfinite(self.mean):
             return "--"
-        if not isfinite(self.low):
-            return f"${self.mean:.{self.digits}f}$"
-        return f"${self.mean:.{self.digits}f}_{{[{self.low:.{self.digits}f},\\,{self.high:.{self.digits}f}]}}$"
+        mean, low, high = (f"{number:.{self.digits}f}" for number in (self.mean, self.low, self.high))
+        interval = rf"_{{[{low},\,{high}]}}" if isfinite(self.low) else ""
+        return " ".join(filter(None, [f"${mean}{interval}$", escape(self.unit)]))
 
 
 Cell = str | Estimate

@@ -42,14 +42,17 @@ def build(study: Study) -> Result:
         )
     needed = [Run(backbone, name, seed) for backbone, names in shown.items() for name in names for seed in study.seeds]
     steps = best_steps(runs.evaluations(study, needed), study.settings["evaluation"]["select_on"], CURVE_DECODING)
-    parts: list[pd.DataFrame] = []
+    parts = {
+        (decoding, backbone): measure(study, backbone, names, decoding, steps[steps["backbone"] == backbone])
+        for decoding in decodings
+        for backbone, names in shown.items()
+    }
+    data = pd.concat(parts.values(), ignore_index=True)
     tables: list[Table] = []
-    for decoding in decodings:
-        for backbone, names in shown.items():
-            part = measure(study, backbone, names, decoding, steps[steps["backbone"] == backbone])
-            parts.append(part)
-            tables.append(_table(study, backbone, names, part, decoding, first=not tables))
-    return Result(pd.concat(parts, ignore_index=True), tables)
+    for (decoding, backbone), part in parts.items():
+        notes = [] if tables else _notes(study, data)
+        tables.append(_table(study, backbone, shown[backbone], part, decoding, notes))
+    return Result(data, tables)
 
 
 def measure(study: Study, backbone: str, names: Sequence[str], decoding: str, steps: pd.DataFrame) -> pd.DataFrame:
@@ -115,7 +118,9 @@ def _leads(kept: dict[str, Values]) -> list[pd.DataFrame]:
     return found
 
 
-def _table(study: Study, backbone: str, names: Sequence[str], data: pd.DataFrame, decoding: str, first: bool) -> Table:
+def _table(
+    study: Study, backbone: str, names: Sequence[str], data: pd.DataFrame, decoding: str, notes: Sequence[str]
+) -> Table:
     """A line per method: the average's gain, its two parts, and every benchmark's gain."""
     shown = data.set_index(["method", "benchmark"])
     chosen_on = str(data["chosen_on"].iloc[0])
@@ -138,15 +143,15 @@ def _table(study: Study, backbone: str, names: Sequence[str], data: pd.DataFrame
         f"Choosing the checkpoint on {study.benchmarks[chosen_on].label}, {study.backbones[backbone].label}. "
         f"Best minus last checkpoint, percentage points, temperature {temperature:g}"
     )
-    return Table(title, header, body, _notes(study, chosen_on) if first else [], f"tab:selection-{backbone}-{decoding}")
+    return Table(title, header, body, notes, f"tab:selection-{backbone}-{decoding}")
 
 
 def _last(row: pd.Series) -> str:
     return f"{row['chosen_last']} of {row['seeds']} runs"
 
 
-def _notes(study: Study, chosen_on: str) -> list[str]:
-    count = len(study.seeds)
+def _notes(study: Study, data: pd.DataFrame) -> list[str]:
+    count, chosen_on = len(study.seeds), str(data["chosen_on"].iloc[0])
     label, number = study.benchmarks[chosen_on].label, len(study.benchmarks)
     every = study.settings["evaluation"]["every"]
     notes = [
@@ -154,7 +159,7 @@ def _notes(study: Study, chosen_on: str) -> list[str]:
         f"{every} steps, as the paper chooses; last: after the last step. Both are sampled anew for the final "
         "evaluation. A run whose best checkpoint is the last one gains 0 exactly.",
         f"Seed{'s' * (count > 1)} {', '.join(map(str, study.seeds))}; {interval_name(count)}."
-        + " No interval: no seed differs from another." * (count > 1),
+        + " No interval: no seed differs from another." * bool(data["low"].isna().any()),
         f"The average's gain is 1/{number} of that on {label} and {number - 1}/{number} of that on the others. Chosen "
         "on minus others: what is gained on the benchmark that chose beyond the mean of the others; choosing by noise "
         "alone gains there and not elsewhere. Change of the lead: how much choosing changes the average of the method "

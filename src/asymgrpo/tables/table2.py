@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from asymgrpo.analysis import runs
-from asymgrpo.analysis.intervals import AVERAGE, RESAMPLES, accuracy_intervals
+from asymgrpo.analysis.intervals import AVERAGE, RESAMPLES, accuracy_intervals, bootstrap_note
 from asymgrpo.figures import assumptions, chosen_methods
 from asymgrpo.tables import Result
 from asymgrpo.tables.render import DAGGER, Cell, Estimate, Table
@@ -178,6 +178,7 @@ def _notes(study: Study, backbone: str, names: list[str], has_best: bool) -> lis
         f"resamples, the same draws for every method; the base policy's is over {starts} "
         f"start{'s' if starts > 1 else ''}. Average: unweighted mean of the {len(study.benchmarks)} benchmarks. "
         "n problems, k samples each; the CSV has the correct ones of every seed.",
+        *filter(None, [bootstrap_note(count)]),
         f"The paper's average is that of {entry.stands_for or 'its model'} on its five mathematics benchmarks: "
         + (
             "the same model and task, there without an interval."

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from scipy import stats
 
-from asymgrpo.analysis.claims.statistics import Estimate
+from asymgrpo.analysis.claims.statistics import Estimate, evidence, paired
 
 MOST_SEEDS = 1000
 """More are not worth naming."""
+SIMULATIONS = 20_000
+"""A chance of 80% then has a standard error of 0.3 points."""
 
 
 def chance(estimate: Estimate, now: int, seeds: int, direction: str, threshold: float, tail: float) -> float:
     """The chance that so many seeds decide a statement, if the effect and the spread are what was measured.
 
     Args:
-        estimate: of one statement (scalars), from ``now`` seeds.
+        estimate: of a statement about one window (scalars), from ``now`` seeds.
         now: how many it is from.
         seeds: how many there would be, at least 2.
         direction: a key of :data:`asymgrpo.analysis.claims.statistics.DIRECTIONS`.
@@ -47,26 +50,63 @@ def _beyond(shift: float, critical: float, freedom: float) -> float:
     return float(stats.nct.sf(critical, freedom, shift))
 
 
-def seeds_needed(
-    estimate: Estimate, now: int, direction: str, threshold: float, tail: float, power: float
-) -> int | None:
-    """How many seeds would decide a statement with this chance; arguments as of :func:`chance`.
+def joint_chance(windows: ArrayLike, seeds: int, direction: str, threshold: float, tail: float) -> float:
+    """The chance that so many seeds decide a statement about several windows, simulated.
+
+    A seed's windows are drawn together, from the normal distribution with the mean and the covariance that were
+    measured, and weighed by :func:`asymgrpo.analysis.claims.statistics.evidence`, as the measured ones are.
+
+    Args:
+        windows: differences, shape (windows, seeds now), of two seeds at least.
+        seeds: how many there would be, at least 2.
+        direction: a key of :data:`asymgrpo.analysis.claims.statistics.DIRECTIONS`.
+        threshold: in the unit of the differences.
+        tail: one-sided p that decides.
 
     Returns:
-        At least 3; None if the spread is not known, or if :data:`MOST_SEEDS` would not do: because the effect is next
-        to nothing, or because the uncertainty that remains is that of the problems.
+        Of a decision either way, from :data:`SIMULATIONS` studies; the same number every time.
     """
-    if not np.isfinite(estimate.error):
-        return None
+    values = np.asarray(windows, dtype=np.float64)
+    measured = paired(values)
+    deviations = values - measured.effect[:, None]
+    _, upper = np.linalg.qr(deviations.T)
+    root = upper.T / np.sqrt(values.shape[1] - 1)  # times its transpose: the covariance
+    size, freedom = root.shape[1], seeds - 1
+    rng = np.random.default_rng(0)
+    effect = measured.effect + rng.normal(size=(SIMULATIONS, size)) @ root.T / np.sqrt(seeds)
+    # the deviations of so many seeds, rotated onto as few axes as there are windows (Bartlett's decomposition)
+    rotated = np.tril(rng.normal(size=(SIMULATIONS, size, size)), -1)
+    free = np.maximum(freedom - np.arange(size), 0)
+    rotated[:, range(size), range(size)] = np.sqrt(2 * rng.standard_gamma(free / 2, (SIMULATIONS, size)))
+    variance = ((root @ rotated[..., :freedom]) ** 2).sum(-1) / freedom
+    variance[:, np.isnan(measured.seeds)] = np.nan  # a window of unknown spread says nothing with more seeds either
+    parts = [
+        Estimate(effect[:, w], variance[:, w] / seeds, float(freedom), np.zeros(1), np.ones(1))
+        for w in range(len(values))
+    ]
+    whole, _ = evidence(parts, direction, threshold)
+    return float(np.mean(whole.p < 2 * tail))
+
+
+def seeds_needed(chance_of: Callable[[int], float], power: float) -> int | None:
+    """The fewest seeds that decide a statement with this chance.
+
+    Args:
+        chance_of: :func:`chance` or :func:`joint_chance` as a function of the number of seeds; it rises.
+        power: the chance that is asked for.
+
+    Returns:
+        At least 3; None if :data:`MOST_SEEDS` would not do: because the effect is next to nothing, or because the
+        uncertainty that remains is that of the problems.
+    """
     low, high = 2, 3
-    while chance(estimate, now, high, direction, threshold, tail) < power:
+    while chance_of(high) < power:
         low, high = high, high * 2
         if low >= MOST_SEEDS:
             return None
     while high - low > 1:
         middle = (low + high) // 2
-        enough = chance(estimate, now, middle, direction, threshold, tail) >= power
-        low, high = (low, middle) if enough else (middle, high)
+        low, high = (low, middle) if chance_of(middle) >= power else (middle, high)
     return high if high <= MOST_SEEDS else None
 
 

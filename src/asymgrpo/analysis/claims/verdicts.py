@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from asymgrpo.analysis.claims.definitions import Claim, Statement, claims
-from asymgrpo.analysis.claims.power import MOST_SEEDS, seeds_needed
+from asymgrpo.analysis.claims.power import MOST_SEEDS, chance, joint_chance, seeds_needed
 from asymgrpo.analysis.claims.quantities import QUANTITIES, Differences, Reader, paper_difference
 from asymgrpo.analysis.claims.statistics import DIRECTIONS, Estimate, Floats, crossed, evidence, holm, paired
 from asymgrpo.analysis.intervals import FEWEST_SEEDS
@@ -142,10 +142,8 @@ def _claim(study: Study, reader: Reader, claim: Claim, reported: pd.DataFrame) -
     for index, s in enumerate(tested):
         weakest = parts[index][int(weighed[index][1])]
         decided = {1: REPRODUCED, -1: CONTRADICTED, 0: INCONCLUSIVE}[int(codes[index])]
-        needed = None
-        if decided == INCONCLUSIVE:
-            tail = alpha / 2 / len(tested)
-            needed = seeds_needed(weakest, len(study.seeds), s.direction, s.threshold, tail, study.claims["power"])
+        tail = alpha / 2 / len(tested)
+        needed = _needed(study, s, found[s.id], parts[index], tail) if decided == INCONCLUSIVE else None
         paper, paper_note = _paper(study, s, reported)
         judged[s.id] = Judged(
             s, decided, _test(s), _note(weakest, len(study.seeds), decided, needed), study.seeds, weakest, 1 - alpha,
@@ -163,6 +161,23 @@ def _estimates(differences: Differences | str) -> list[Estimate]:
     if differences.windows is None:
         return [crossed(differences.tables)]
     return [paired(row) for row in differences.windows]
+
+
+def _needed(
+    study: Study, statement: Statement, differences: Differences | str, parts: Sequence[Estimate], tail: float
+) -> int | None:
+    """Seeds that would decide a statement, its p taken as the smallest of its claim; None if no number is known."""
+    assert isinstance(differences, Differences)
+    if not any(np.isfinite(part.error) for part in parts):
+        return None
+    windows, now, how = differences.windows, len(study.seeds), (statement.direction, statement.threshold, tail)
+
+    def chance_of(seeds: int) -> float:
+        if windows is None or len(windows) == 1:
+            return chance(parts[0], now, seeds, *how)
+        return joint_chance(windows, seeds, *how)
+
+    return seeds_needed(chance_of, study.claims["power"])
 
 
 def _untested(study: Study, statement: Statement, why: str, reported: pd.DataFrame) -> Judged:
