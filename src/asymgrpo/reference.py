@@ -16,6 +16,7 @@ import math
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,9 @@ from asymgrpo.analysis import curves, paired
 from asymgrpo.analysis import runs as run_files
 from asymgrpo.config import Run, Study
 from asymgrpo.figures import CURVE_DECODING, csv_bytes
+from asymgrpo.progress import digest
 from asymgrpo.show import read_record
+from asymgrpo.training.spec import run_spec, what_counts
 
 KEPT = {"figures": (".csv", ".md", ".png"), "tables": (".csv", ".json", ".md", ".tex")}
 """Endings of the files that are kept; a PDF or SVG shows what its PNG does. A figure's CSV is compressed (.csv.gz)."""
@@ -42,7 +45,7 @@ COLUMNS = {
     "accuracy": "percent; last evaluation during training, greedy, mean over the benchmarks",
     "first_entropy": "nats; of step 1, before any update: what the start policy and its first prompts give",
     "cpu_seconds": "of the training process; NaN where the backend has processes that it does not measure",
-    "fingerprint": "of the settings, as in run.yaml",
+    "settings": "a digest of what config/ says of the run, its start policy, its problems and benchmarks",
     "steps_sha256": "of steps.parquet",
     "commit": "of this repository, when the run was trained",
 }
@@ -101,7 +104,7 @@ def _runs(study: Study) -> tuple[pd.DataFrame, dict[str, Any]]:
     of_backbones = [[run for run in records_of if run.backbone == backbone] for backbone in study.backbones]
     table = pd.concat([came_to(study, runs) for runs in of_backbones if runs], ignore_index=True)
     table["cpu_seconds"] = [_cpu_seconds(study, run) for run in records_of]
-    table["fingerprint"] = [record["fingerprint"] for record in records_of.values()]
+    table["settings"] = [settings_digest(study, run) for run in records_of]
     table["steps_sha256"] = [_digest(Path(study.runs_dir(run)) / "steps.parquet") for run in records_of]
     table["commit"] = [_commit(record["environment"]) for record in records_of.values()]
     environments = [record["environment"] for record in records_of.values()]
@@ -129,6 +132,15 @@ def came_to(study: Study, runs: Iterable[Run]) -> pd.DataFrame:
     rows = found.rename_axis(["method", "seed"]).loc[index].reset_index()
     rows.insert(0, "backbone", runs[0].backbone)
     return rows[list(COLUMNS)[:8]]
+
+
+def settings_digest(study: Study, run: Run) -> str:
+    """Of everything that config/ says of a run. The same on every machine, as a start policy's bytes are not."""
+    seed = study.start_seed(run.backbone, run.seed)
+    start = {} if study.backbones[run.backbone].fetched else study.warm_start(run.backbone, seed)
+    benchmarks = {name: benchmark.settings for name, benchmark in study.benchmarks.items()}
+    spec = asdict(what_counts(run_spec(study.spec(run))))
+    return digest({"run": spec, "start": start, "problems": study.train_problems, "benchmarks": benchmarks})
 
 
 def _record(study: Study, run: Run) -> dict[str, Any]:
