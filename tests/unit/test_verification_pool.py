@@ -408,6 +408,15 @@ def test_no_zombies_and_no_open_files(own_pool):
             os.waitpid(pid, 0)  # they were waited for
 
 
+@pytest.fixture
+def ctrl_c():
+    """Heard in this process, also where the tests run in the background, with Ctrl-C ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_a_call_that_is_interrupted_leaves_no_worker_behind(pool):
     def interrupt():
         while not busy(pool):

@@ -29,7 +29,7 @@ def copy_workflow(target: Path) -> Path:
     return target
 
 
-def snakemake(directory: Path, *arguments: str, timeout: float = 900) -> subprocess.CompletedProcess[str]:
+def snakemake(directory: Path, *arguments: str, timeout: float = 1800) -> subprocess.CompletedProcess[str]:
     """Run snakemake in a copy, with the commands of this environment on the path."""
     # not the parent of the resolved interpreter: in a virtual environment that is a link to another place
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
