@@ -313,6 +313,11 @@ def test_options_that_the_executor_plugin_does_not_take(profile):
         site.executor_settings()
 
 
+def test_a_run_time_that_is_none(profile):
+    with pytest.raises(ValueError, match=r"config\.v9\+\.yaml: runtime of train: expected minutes.*, found 'soon'"):
+        profile("set-resources: {train: {runtime: soon}}\n").request("train", 4, 32)
+
+
 @pytest.mark.parametrize(
     ("gres", "found"),
     [

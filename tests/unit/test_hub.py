@@ -140,10 +140,17 @@ def test_only_what_config_does_not_state_is_kept_as_pin(hub, data, tmp_path):
     assert Pins(tmp_path).get("dataset", DATA) == Pin(FIRST, {})
 
 
-def test_files_that_are_in_place_need_no_hub(nowhere, data, tmp_path):
+def test_files_that_are_in_place_need_no_hub(nowhere, data, tmp_path, capsys):
+    """Without a checksum they are taken at their word, and that is told."""
     (tmp_path / "raw/set/data").mkdir(parents=True)
     (tmp_path / "raw/set/data/test.jsonl").write_bytes(FILES["data/test.jsonl"])
-    assert data()["files"] == {"data/test.jsonl": sha(FILES["data/test.jsonl"])}
+    checksum = sha(FILES["data/test.jsonl"])
+    assert data(files={"data/test.jsonl": checksum})["files"] == {"data/test.jsonl": checksum}
+    assert capsys.readouterr().out == ""
+    assert data()["files"] == {"data/test.jsonl": checksum}
+    assert f"nothing states the checksums of data/test.jsonl: taken for revision {FIRST}" in capsys.readouterr().out
+    data()
+    assert capsys.readouterr().out == ""  # it is known now
 
 
 def test_without_a_revision_the_newest_of_the_first_fetch_is_kept(hub, data, tmp_path, capsys):

@@ -89,7 +89,11 @@ class Profile:
             raise ValueError(f"{self.file}: {error}") from None
 
     def request(self, rule: str, gpus: int, threads: int, nodes: int = 1) -> Request:
-        """What a job of a rule asks for, if the rule itself says GPUs and threads (workflow/rules/common.smk)."""
+        """What a job of a rule asks for, if the rule itself says GPUs and threads (workflow/rules/common.smk).
+
+        Raises:
+            ValueError: its run time is none.
+        """
         site = _pairs(self.content.get("default-resources"))
         own = _of_rule(self.content.get("set-resources"), rule)
         asked = dict(site)
@@ -100,8 +104,13 @@ class Profile:
         asked |= own
         if "runtime" in asked:
             from snakemake_executor_plugin_slurm.utils import parse_time_to_minutes
+            from snakemake_interface_common.exceptions import WorkflowError
 
-            asked["runtime"] = parse_time_to_minutes(asked["runtime"])
+            try:
+                asked["runtime"] = parse_time_to_minutes(asked["runtime"])
+            except WorkflowError:
+                expected = "expected minutes, or a time such as 24h"
+                raise ValueError(f"{self.file}: runtime of {rule}: {expected}, found {asked['runtime']!r}") from None
         threads = _pairs(self.content.get("set-threads")).get(rule, threads)
         return Request(rule, int(threads), Resources(asked))
 

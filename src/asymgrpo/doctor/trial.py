@@ -75,8 +75,7 @@ def _commands(study: Study, backbone: str, directory: Path) -> Iterator[str]:
         start = directory / "start" / "policy"
     problems, benchmark = directory / "train.parquet", directory / f"{chosen}.parquet"
     dataset = study.train_dataset
-    settings = dataset.settings if dataset else study.settings["data"]["train"]
-    yield _problems(study, "train", settings, dataset.name if dataset else None, problems)
+    yield _problems(study, "train", study.train_problems, dataset.name if dataset else None, problems)
     entry = study.benchmarks[chosen]
     yield _problems(study, "benchmark", entry.settings, chosen if entry.fetched else None, benchmark)
     yield _asymgrpo(

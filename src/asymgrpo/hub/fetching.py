@@ -72,7 +72,8 @@ def fetch_dataset(
     """
     pin = pins.get("dataset", repository)
     wanted = _held(Wanted("dataset", repository, revision, directory, licence), pin)
-    if wanted.revision is None or any(not (directory / file).is_file() for file in files):
+    asked = wanted.revision is None or any(not (directory / file).is_file() for file in files)
+    if asked:
         wanted, listed = _ask(wanted, list(files))
         absent = [file for file in files if file not in listed]
         if absent:
@@ -80,7 +81,7 @@ def fetch_dataset(
         _download(wanted, list(files))
         if missing := [file for file in files if not (directory / file).is_file()]:
             raise wanted.failed(f"{missing[0]} did not arrive", list(files))
-    return _settle(wanted, list(files), files, revision is None, pins)
+    return _settle(wanted, list(files), files, revision is None, asked, pins)
 
 
 def fetch_model(repository: str, revision: str | None, licence: str, directory: Path, pins: Pins) -> dict[str, Any]:
@@ -91,7 +92,9 @@ def fetch_model(repository: str, revision: str | None, licence: str, directory: 
     pin = pins.get("model", repository)
     wanted = _held(Wanted("model", repository, revision, directory, licence), pin)
     known = list(pin.files) if pin else []
-    if wanted.revision is None or lacking(directory) or any(not (directory / file).is_file() for file in known):
+    asked = wanted.revision is None or bool(lacking(directory))
+    asked = asked or any(not (directory / file).is_file() for file in known)
+    if asked:
         wanted, listed = _ask(wanted, [])
         chosen = of_model(listed)
         if not any(file.endswith(".safetensors") for file in chosen):
@@ -107,7 +110,7 @@ def fetch_model(repository: str, revision: str | None, licence: str, directory: 
         )
     if broken := cut_off(directory):
         raise FetchError(f"{directory / broken[0]}: is cut off; remove it, and fetch or copy it again")
-    return _settle(wanted, of_model(in_place(directory)), {}, revision is None, pins)
+    return _settle(wanted, of_model(in_place(directory)), {}, revision is None, asked, pins)
 
 
 def _held(wanted: Wanted, pin: Pin | None) -> Wanted:
@@ -191,9 +194,12 @@ def _or_say_why(wanted: Wanted, act: Callable[[], Any], files: Sequence[str]) ->
 
 
 def _settle(
-    wanted: Wanted, files: Sequence[str], stated: Mapping[str, str | None], first: bool, pins: Pins
+    wanted: Wanted, files: Sequence[str], stated: Mapping[str, str | None], first: bool, asked: bool, pins: Pins
 ) -> dict[str, Any]:
-    """Check every file against what config/ states and earlier fetches found; keep what is new; write the record."""
+    """Check every file against what config/ states and earlier fetches found; keep what is new; write the record.
+
+    Files that the hub was not asked for and of which no checksum is known are taken at their word, which is said.
+    """
     assert wanted.revision is not None
     pin = pins.get(wanted.kind, wanted.repository)
     known = {**(pin.files if pin else {}), **{file: checksum for file, checksum in stated.items() if checksum}}
@@ -208,6 +214,13 @@ def _settle(
     if wanted.kind == "model" and pin and (strange := sorted(set(found) - set(pin.files))):
         raise FetchError(
             f"{wanted.directory / strange[0]}: is no part of {wanted.repository} in {FILE.as_posix()}: remove it"
+        )
+    unchecked = [] if asked else [file for file in files if file not in known]
+    if unchecked:
+        print(
+            f"{wanted.directory}: nothing states the checksums of {', '.join(unchecked)}: taken for revision "
+            f"{wanted.revision} unchecked, and kept in {FILE.as_posix()} from now on",
+            flush=True,
         )
     new = {file: checksum for file, checksum in found.items() if not stated.get(file)}
     if new or first:
