@@ -94,7 +94,8 @@ def test_the_scales_of_verl_plan_without_gpu_network_and_fetched_files(workflow,
 def test_a_run_asks_for_its_gpus(workflow, call, scale, gpus):
     result = call(workflow, "-n", "table1", "--config", f"scale={scale}")
     (train, *_) = re.findall(r"^rule train:\n(?:    .*\n)+", result.stdout + result.stderr, re.MULTILINE)
-    assert re.search(rf"^    resources: .*\bgpu={gpus}$", train, re.MULTILINE), train
+    of_one_node = ", nodes=1" if gpus > 1 else ""
+    assert re.search(rf"^    resources: .*\bgpu={gpus}{of_one_node}$", train, re.MULTILINE), train
 
 
 def test_one_artefact_of_the_paper_fetches_what_it_needs(workflow, call):
