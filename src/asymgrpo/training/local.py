@@ -144,7 +144,7 @@ def train(
             if stop and state.step < spec.steps:
                 stop_after(spec.name, state.step)
         _write_run(spec, state, output, device, settings or {}, resumed_at, mark)
-    shutil.rmtree(work, ignore_errors=True)
+        shutil.rmtree(work, ignore_errors=True)
 
 
 def train_step(spec: RunSpec, state: State, training_prompts: Tensor) -> None:

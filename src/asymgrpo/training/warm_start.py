@@ -68,17 +68,17 @@ def warm_start(spec: WarmStartSpec, output: Path, work: Path) -> None:
             progress.step(step, saved, loss=float(loss.detach()))
             if stop and step < spec.steps:
                 stop_after(name, step)
-    save_policy(policy, output / "policy")
-    write_yaml(
-        output / "run.yaml",
-        {
-            "spec": asdict(spec),
-            "fingerprint": fingerprint(spec),
-            "parameters": sum(p.numel() for p in policy.parameters()),
-            "environment": environment(device, spec.threads),
-        },
-    )
-    shutil.rmtree(work, ignore_errors=True)
+        save_policy(policy, output / "policy")
+        write_yaml(
+            output / "run.yaml",
+            {
+                "spec": asdict(spec),
+                "fingerprint": fingerprint(spec),
+                "parameters": sum(p.numel() for p in policy.parameters()),
+                "environment": environment(device, spec.threads),
+            },
+        )
+        shutil.rmtree(work, ignore_errors=True)
 
 
 def supervised_loss(policy: Policy, prompts: torch.Tensor, responses: torch.Tensor) -> torch.Tensor:
